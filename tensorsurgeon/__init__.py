@@ -1,0 +1,3 @@
+"""Checkpoint surgery and model merging on raw tensors, streamed."""
+
+__version__ = "0.1.0"

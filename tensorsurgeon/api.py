@@ -1,0 +1,207 @@
+"""TensorSurgeon from Python: what the commands do, as functions.
+
+::
+
+    from tensorsurgeon import api
+
+    plan = api.plan("recipe.yaml")
+    result = api.apply(plan, threads=2, max_memory=512_000_000)
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
+from tensorsurgeon.errors import (
+    CheckpointError,
+    PlanError,
+    Problem,
+    RecipeError,
+    TensorSurgeonError,
+    did_you_mean,
+)
+from tensorsurgeon.execute import Progress, Result, check_destination, default_threads, run_plan
+from tensorsurgeon.operators import OPERATORS
+from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
+from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
+
+
+def plan(
+    recipe: str | Path,
+    *,
+    output: str | Path | None = None,
+    sources: Mapping[str, str | Path] | None = None,
+) -> Plan:
+    """Read a recipe and its sources' headers, and work out every byte of the result.
+
+    Args:
+        recipe: the recipe's file. Paths in it are relative to its folder.
+        output: the folder to make, in place of the recipe's; relative to the working folder.
+        sources: folders in place of sources of the recipe, by their names there.
+
+    Raises:
+        TensorSurgeonError: whatever is wrong with recipe, sources or their fit to each other.
+    """
+    path = Path(recipe)
+    parsed = _with_sources(_read_recipe(path), path, sources or {})
+    checkpoints = _open_sources(parsed, path.parent)
+    made = make_plan(parsed, checkpoints, name=str(path))
+    destination = Path(output) if output is not None else _destination(parsed, path.parent)
+    return replace(made, destination=destination)
+
+
+def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | None = None) -> int:
+    """How many threads a run will use.
+
+    Args:
+        plan: the plan.
+        threads: the most to use; by default one for each processor.
+        max_memory: budget of resident bytes that is kept; by default there is none.
+
+    Raises:
+        PlanError: the budget is too small for even one thread.
+    """
+    most = min(threads or default_threads(), max(len(plan.tensors), 1))
+    return most if max_memory is None else threads_within(plan.jobs(), most, max_memory)
+
+
+def memory_for(plan: Plan, threads: int) -> int:
+    """Forecast of the peak resident bytes of a run with so many threads."""
+    return memory_needed(plan.jobs(), threads)
+
+
+def check(plan: Plan, *, overwrite: bool = False) -> Path:
+    """Whether the result can go where it shall; returns that folder.
+
+    Raises:
+        PlanError: no folder is named, or it must not or cannot be written.
+    """
+    if plan.destination is None:
+        raise PlanError(
+            "the recipe names no output folder",
+            where=plan.recipe,
+            fix="give one with -o, or as output: path in the recipe",
+        )
+    beside = sum(sidecar.path.stat().st_size for sidecar in plan.sidecars)
+    nbytes = plan.bytes_written + beside
+    check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=overwrite)
+    return plan.destination
+
+
+def apply(
+    plan: Plan,
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Write what a plan describes. The output folder appears whole or not at all.
+
+    Args:
+        plan: from `plan`.
+        overwrite: replace a checkpoint that is there.
+        threads: the most threads to use; by default one for each processor.
+        max_memory: budget of resident bytes, kept by using fewer threads, or refused.
+        progress: called a few times a second with bytes done and bytes in all.
+
+    Raises:
+        PlanError: before anything is written, where it cannot go well.
+        CheckpointError, OutputError: while it is written; nothing is left of the output.
+    """
+    count = threads_for(plan, threads=threads, max_memory=max_memory)
+    destination = check(plan, overwrite=overwrite)
+    return run_plan(plan, destination, threads=count, progress=progress)
+
+
+def inspect(folder: str | Path) -> Checkpoint:
+    """A checkpoint's config, tensors and files, from its headers alone."""
+    return open_checkpoint(Path(folder))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of recipes."""
+    return json_schema(OPERATORS)
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        if path.exists() and not path.is_file():
+            raise RecipeError("is not a file", where=str(path))
+        data = path.read_bytes()
+    except FileNotFoundError:
+        beside = [e.name for e in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        fix = did_you_mean(path.name, beside) if beside else ""
+        raise RecipeError("there is no such file", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return parse_recipe(data, str(path), OPERATORS)
+
+
+def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path]) -> Recipe:
+    models = dict(recipe.models)
+    known = [name for name, model in models.items() if isinstance(model, Source)]
+    for name, folder in sources.items():
+        source = models.get(name)
+        if not isinstance(source, Source):
+            raise RecipeError(
+                f"there is no source '{name}' to replace",
+                where=str(path),
+                fix=did_you_mean(name, known),
+            )
+        models[name] = source.model_copy(update={"path": os.path.abspath(folder)})
+    return recipe.model_copy(update={"models": models})
+
+
+def _open_sources(recipe: Recipe, base: Path) -> dict[str, Checkpoint]:
+    """Open every source once; what is wrong with several of them is reported together."""
+    opened: dict[str, Checkpoint] = {}
+    failed: list[TensorSurgeonError] = []
+    for source in _sources_of(recipe):
+        if source.path in opened:
+            continue
+        try:
+            opened[source.path] = open_checkpoint(_locate(source.path, base))
+        except TensorSurgeonError as error:
+            failed.append(error)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        problems: dict[Problem, None] = dict.fromkeys(p for error in failed for p in error.problems)
+        raise CheckpointError.of(problems)
+    return opened
+
+
+def _sources_of(recipe: Recipe) -> Iterator[Source]:
+    waiting = [recipe.result, *recipe.models.values()]
+    while waiting:
+        expression = waiting.pop()
+        if isinstance(expression, Source):
+            yield expression
+        elif isinstance(expression, Operator):
+            waiting.extend(expression.operands())
+
+
+def _locate(path: str, base: Path) -> Path:
+    folder = base / Path(path).expanduser()
+    if folder.exists() or path.startswith((".", "/", "~")) or not _is_repo(path):
+        return folder
+    repo, _, revision = path.removeprefix("hf://").partition("@")
+    download = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
+    raise CheckpointError(
+        f"no such folder beside the recipe, and repos of the Hub are not fetched: '{path}'",
+        fix=f"download it with '{download} --local-dir DIR' and name that folder with -s NAME=DIR",
+    )
+
+
+def _is_repo(path: str) -> bool:
+    return path.startswith("hf://") or path.partition("@")[0].count("/") == 1
+
+
+def _destination(recipe: Recipe, base: Path) -> Path | None:
+    if recipe.output.path is None:
+        return None
+    return Path(os.path.normpath(base / Path(recipe.output.path).expanduser()))

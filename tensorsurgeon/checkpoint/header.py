@@ -1,0 +1,171 @@
+"""The safetensors header: parsed strictly, and written.
+
+A file is an unsigned 64-bit little-endian N, N bytes of JSON, then the tensors' bytes. The rules
+kept here are the format's: the JSON begins with `{` and may end in spaces; each entry has exactly
+`dtype`, `shape` and `data_offsets`; offsets count from the end of the header, and the tensors tile
+the rest of the file without a hole or an overlap. A header is a stranger's claim until all of it
+was checked against the size of the file, so nothing of a size it names is allocated before.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
+from tensorsurgeon.errors import CheckpointError, HeaderError, printable
+from tensorsurgeon.specs import DType, StoredTensor, TensorSpec
+
+HEADER_LIMIT = 25_000_000
+"""Largest header read, in bytes; a model of 100,000 tensors needs half of it."""
+
+RANK_LIMIT = 64
+ALIGNMENT = 4096
+"""Written headers are padded so that the data starts on a page, which makes copies cheaper."""
+
+_ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def read_header(path: Path, *, limit: int = HEADER_LIMIT) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file, in the order of their bytes.
+
+    Args:
+        path: the file.
+        limit: largest header accepted, in bytes.
+
+    Raises:
+        CheckpointError: the file cannot be opened, or is a Git LFS pointer.
+        HeaderError: the file breaks a rule of the format; names the tensor and the rule.
+    """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise CheckpointError("is not a regular file", where=str(path))
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            raw = _read_json(file, size, path, limit)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    try:
+        entries = parse_object(raw)
+    except StrictJSONError as problem:
+        _fail(path, f"header: {problem}")
+    _check_metadata(entries.pop("__metadata__", {}), path)
+    start = 8 + len(raw)
+    tensors = [_parse_entry(name, entry, path, start) for name, entry in entries.items()]
+    # Tensors without elements share an offset with their neighbour and come before it.
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.spec.nbytes))
+    _check_tiling(tensors, path, start, size)
+    return {tensor.spec.name: tensor for tensor in tensors}
+
+
+def encode_header(specs: Iterable[TensorSpec]) -> bytes:
+    """The header, length prefix included, of a file that holds `specs` in this order."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for spec in specs:
+        begin, end = end, end + spec.nbytes
+        entries[spec.name] = {
+            "dtype": spec.dtype.value,
+            "shape": spec.shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _read_json(file: BinaryIO, size: int, path: Path, limit: int) -> bytes:
+    prefix = file.read(8)
+    if _LFS_POINTER.startswith(prefix) and len(prefix) == 8:
+        raise CheckpointError(
+            "is a Git LFS pointer, not the file itself",
+            where=str(path),
+            fix="run 'git lfs pull' in that folder, or download it again with 'hf download'",
+        )
+    if len(prefix) < 8:
+        _fail(path, f"is {size} bytes long; a safetensors file has at least 8")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > size - 8:
+        _fail(
+            path,
+            f"header of {length} bytes at offset 8 does not fit the file of {size} bytes",
+            fix="the file is cut short or no safetensors file: download it again",
+        )
+    if length > limit:
+        _fail(path, f"header of {length} bytes is over the limit of {limit}")
+    raw = file.read(length)
+    if len(raw) != length:
+        _fail(path, "changed while its header was read")
+    if not raw.startswith(b"{"):
+        _fail(path, "header at offset 8 does not begin with '{'")
+    return raw
+
+
+def _check_metadata(metadata: object, path: Path) -> None:
+    if not isinstance(metadata, dict):
+        _fail(path, "__metadata__ is not an object")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            _fail(path, f"__metadata__ '{key}' is not a string")
+
+
+def _parse_entry(name: str, entry: object, path: Path, start: int) -> StoredTensor:
+    def fail(rule: str) -> NoReturn:
+        _fail(path, f"tensor '{name}': {rule}")
+
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            fail("the name has a lone surrogate")
+    if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
+        fail("the entry must have exactly dtype, shape and data_offsets")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    try:
+        dtype = DType[entry["dtype"]]
+    except (KeyError, TypeError):
+        fail(f"unknown dtype {entry['dtype']!r}")
+    if not _whole_numbers(shape):
+        fail("the shape is not a list of whole numbers")
+    if len(shape) > RANK_LIMIT:
+        fail(f"rank {len(shape)} is over {RANK_LIMIT}")
+    if not _whole_numbers(offsets) or len(offsets) != 2:
+        fail("data_offsets are not two whole numbers")
+    begin, end = offsets
+    spec = TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
+    if spec.elements >= 1 << 64:
+        fail("the shape has more elements than 64 bits can count")
+    if spec.elements * dtype.bits % 8:
+        fail(f"{spec.elements} elements of {dtype.bits} bits do not fill whole bytes")
+    if end - begin != spec.nbytes:
+        fail(f"offsets {begin} to {end} hold {end - begin} bytes, the shape needs {spec.nbytes}")
+    return StoredTensor(spec=spec, path=path, offset=start + begin)
+
+
+def _whole_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 64 for n in value)
+
+
+def _check_tiling(tensors: list[StoredTensor], path: Path, start: int, size: int) -> None:
+    at = start
+    for tensor in tensors:
+        if tensor.offset != at:
+            kind = "a hole" if tensor.offset > at else "an overlap"
+            _fail(path, f"tensor '{tensor.spec.name}': {kind} in the data at offset {at - start}")
+        at += tensor.spec.nbytes
+    if at > size:
+        last = tensors[-1].spec.name
+        _fail(
+            path,
+            f"is cut short: {size} bytes, but its tensors end at {at} (the last is '{last}')",
+            fix="download the file again",
+        )
+    if at < size:
+        _fail(path, f"has {size - at} bytes after its last tensor, at offset {at}")
+
+
+def _fail(path: Path, rule: str, fix: str = "") -> NoReturn:
+    raise HeaderError(printable(rule), where=str(path), fix=fix)

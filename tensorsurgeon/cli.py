@@ -1,0 +1,290 @@
+"""The command line. Data goes to stdout, everything else to stderr; exit codes as in `errors`."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from tensorsurgeon import __version__
+from tensorsurgeon.errors import TensorSurgeonError
+from tensorsurgeon.specs import parse_size
+
+if TYPE_CHECKING:
+    from tensorsurgeon.execute import Progress
+    from tensorsurgeon.plan import Plan
+
+_EPILOG = """
+Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 plan (budget, disk,
+output folder), 7 writing, 130 interrupted.
+"""
+
+
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Assignment(click.ParamType[tuple[str, str]]):
+    name = "name=dir"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        name, equals, folder = str(value).partition("=")
+        if not equals or not name or not folder:
+            self.fail(f"'{value}' is not NAME=DIR", param, ctx)
+        return name, folder
+
+
+class _Group(click.Group):
+    """Suggests the nearest command for a mistyped one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from tensorsurgeon.errors import did_you_mean, printable
+
+            commands = did_you_mean(args[0], self.list_commands(ctx))
+            ctx.fail(f"there is no command '{printable(args[0])}': {commands}")
+        return super().resolve_command(ctx, args)
+
+
+def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        (
+            click.argument("recipe", type=click.Path(path_type=Path)),
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path),
+                metavar="DIR",
+                help="Folder to make, in place of the recipe's output: path.",
+            ),
+            click.option(
+                "-s",
+                "--source",
+                "sources",
+                type=_Assignment(),
+                multiple=True,
+                help="Use folder DIR for the recipe's source NAME. Can be repeated.",
+            ),
+            click.option(
+                "--threads",
+                type=click.IntRange(1, 256),
+                help="Tensors worked on at a time; by default one for each processor.",
+            ),
+            click.option(
+                "--max-memory",
+                type=_Size(),
+                help="Budget of resident memory, as 512MB: kept, or refused before the start.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, package_name="tensorsurgeon")
+def cli() -> None:
+    """Edit, merge and grow model checkpoints by recipe, streamed in very little memory."""
+
+
+@cli.command()
+@_recipe_options
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is already there.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def apply(
+    recipe: Path,
+    output: Path | None,
+    sources: tuple[tuple[str, str], ...],
+    threads: int | None,
+    max_memory: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Make the checkpoint that RECIPE describes."""
+    from tensorsurgeon import api, report
+
+    plan = api.plan(recipe, output=output, sources=dict(sources))
+    api.check(plan, overwrite=overwrite)
+    if not quiet:
+        _say(report.layer_map_text(plan))
+    with _progress(quiet=quiet) as progress:
+        result = api.apply(
+            plan,
+            overwrite=overwrite,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
+        )
+    if not quiet:
+        _say(report.result_text(plan, result, peak_memory=report.peak_memory()))
+
+
+@cli.command()
+@_recipe_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(
+    recipe: Path,
+    output: Path | None,
+    sources: tuple[tuple[str, str], ...],
+    threads: int | None,
+    max_memory: int | None,
+    as_json: bool,
+) -> None:
+    """Say what `apply` would do: bytes, memory, disk, layer map. Reads no tensor."""
+    from tensorsurgeon import api, report
+
+    made = api.plan(recipe, output=output, sources=dict(sources))
+    count = api.threads_for(made, threads=threads, max_memory=max_memory)
+    free = _free_disk(made)
+    memory = api.memory_for(made, count)
+    if as_json:
+        _print_json(report.plan_json(made, threads=count, memory=memory, free=free))
+        return
+    click.echo(report.plan_text(made, threads=count, memory=memory, free=free))
+    if made.destination is not None and made.destination.exists():
+        _say(f"note: {made.destination} is already there: apply needs --overwrite")
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(checkpoint: Path, as_json: bool) -> None:
+    """List the tensors of a CHECKPOINT folder: names, dtypes, shapes, sizes."""
+    from tensorsurgeon import api, report
+    from tensorsurgeon.arch import find_architecture
+    from tensorsurgeon.errors import ArchitectureError
+
+    found = api.inspect(checkpoint)
+    depth, family = None, str(found.config.get("model_type", ""))
+    try:
+        architecture = find_architecture(found.config, found.tensors, where=str(checkpoint))
+        depth = architecture.depth
+    except ArchitectureError as error:
+        _say(f"note: {error}")
+    if as_json:
+        _print_json(report.checkpoint_json(found, depth, family))
+    else:
+        click.echo(report.checkpoint_text(found, depth, family))
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from tensorsurgeon import api
+
+    _print_json(api.schema())
+
+
+def main() -> NoReturn:
+    """Run the command line; every error becomes one message and an exit code."""
+    # Nothing here uses BLAS, whose threads would only take memory.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        cli.main(prog_name="tensorsurgeon", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted: nothing is left of the output")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; stdout must not be flushed once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except TensorSurgeonError as error:
+        _say(_colored(str(error)))
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _colored(message: str) -> str:
+    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+        return message
+    return "\n".join(
+        click.style(line, dim=True) if line.startswith("  fix:") else click.style(line, fg="red")
+        for line in message.splitlines()
+    )
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2))
+
+
+def _free_disk(plan: "Plan") -> int | None:
+    """Free bytes where the output will go; None where it is not named yet."""
+    import shutil
+
+    if plan.destination is None:
+        return None
+    parent = plan.destination.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return shutil.disk_usage(parent).free
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator["Progress | None"]:
+    """A bar with bytes, speed and time left on a terminal; else a line every few seconds."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        yield _plain_progress()
+
+
+def _plain_progress(seconds: float = 5.0) -> "Progress":
+    import time
+
+    from tensorsurgeon.specs import size_text
+
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            _say(f"{size_text(done)} of {size_text(total)} ({done / max(total, 1):.0%})")
+
+    return progress
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Values of a node, span by span: `prepare` runs the passes it needs first, `read` gives a span.
+
+The tree of a plan's node is walked at every span. A geometric node becomes a plain sum once its
+Gram matrix is known, so that reading knows of stored tensors, zeros and sums alone.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.kernels import Scratch, Values, decode, dot
+from tensorsurgeon.operators import Gram
+from tensorsurgeon.plan import Node, Stored, Sum, Zeros
+from tensorsurgeon.specs import SPAN
+
+
+def spans(elements: int) -> Iterator[tuple[int, int]]:
+    """The spans [start, stop) of a tensor of so many elements."""
+    return ((start, min(start + SPAN, elements)) for start in range(0, elements, SPAN))
+
+
+class Evaluator:
+    """Reads nodes for one thread.
+
+    Args:
+        reader: has the sources' files open.
+        scratch: this thread's buffers.
+        step: told the number of bytes after each read; may raise to stop the run.
+        note: told what an operator has to say of its coefficients.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        scratch: Scratch,
+        step: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._reader = reader
+        self._scratch = scratch
+        self._step = step
+        self._note = note
+
+    def prepare(self, node: Node, elements: int) -> Node:
+        """Run every pass that must come before a node can be read.
+
+        Args:
+            node: what to make.
+            elements: its number of elements.
+
+        Returns:
+            The same node with every coefficient known: stored tensors, zeros and sums.
+        """
+        if isinstance(node, Stored | Zeros):
+            return node
+        inputs = tuple(self.prepare(inner, elements) for inner in node.inputs)
+        if isinstance(node, Sum):
+            return Sum(inputs=inputs, weights=node.weights)
+        gram = self._gram(inputs, elements)
+        found = node.operator.coefficients(gram, **dict(node.parameters))
+        if found.note:
+            self._note(found.note)
+        return Sum(inputs=inputs, weights=found.values)
+
+    def read(self, node: Node, start: int, out: Values) -> None:
+        """Fill `out` with the node's values from element `start` on.
+
+        Args:
+            node: as `prepare` returned it.
+            start: first element.
+            out: (n,) values in the precision of this thread's scratch.
+        """
+        if isinstance(node, Stored):
+            self._read_stored(node, start, out)
+        elif isinstance(node, Zeros):
+            out.fill(0)
+        elif isinstance(node, Sum):
+            self._read_sum(node, start, out)
+        else:
+            raise AssertionError("a geometric node is read only after it was prepared")
+
+    def _read_stored(self, node: Stored, start: int, out: Values) -> None:
+        size = node.dtype.bits // 8
+        raw = self._scratch.raw[: len(out) * size]
+        self._reader.read_into(node.tensor, start * size, raw.data)
+        decode(raw, node.dtype, out, self._scratch.words[: len(out)])
+        self._step(len(raw))
+
+    def _read_sum(self, node: Sum, start: int, out: Values) -> None:
+        first, *others = zip(node.inputs, node.weights, strict=True)
+        self.read(first[0], start, out)
+        np.multiply(out, first[1], out=out)
+        for inner, weight in others:
+            term = self._scratch.take()
+            values = term[: len(out)]
+            self.read(inner, start, values)
+            np.multiply(values, weight, out=values)
+            np.add(out, values, out=out)
+            self._scratch.give_back()
+
+    def _gram(self, inputs: tuple[Node, ...], elements: int) -> Gram:
+        """(n, n) dot products of all inputs, each span's in float64, summed span after span."""
+        count = len(inputs)
+        gram = [[0.0] * count for _ in range(count)]
+        buffer = self._scratch.take()
+        *vectors, product = self._scratch.doubles[: count + 1]
+        for start, stop in spans(elements):
+            size = stop - start
+            for node, vector in zip(inputs, vectors, strict=True):
+                if self._scratch.wide:
+                    self.read(node, start, vector[:size])
+                else:
+                    self.read(node, start, buffer[:size])
+                    np.copyto(vector[:size], buffer[:size])
+            for i in range(count):
+                for j in range(i, count):
+                    gram[i][j] += dot(vectors[i][:size], vectors[j][:size], product[:size])
+        self._scratch.give_back()
+        for i in range(count):
+            for j in range(i):
+                gram[i][j] = gram[j][i]
+        return gram

@@ -1,0 +1,20 @@
+"""Dot products in float64, in an order that no machine, thread or budget changes."""
+
+import numpy as np
+
+from tensorsurgeon.kernels.scratch import Doubles
+
+
+def dot(left: Doubles, right: Doubles, product: Doubles) -> float:
+    """The dot product of two spans.
+
+    A product of two float32 is exact in float64. The sum is numpy's pairwise one, whose order
+    depends on the length alone; BLAS would be faster, but sums in an order of the processor's.
+
+    Args:
+        left: (n,) values.
+        right: (n,) values.
+        product: (n,) scratch.
+    """
+    np.multiply(left, right, out=product)
+    return float(np.add.reduce(product))

@@ -1,0 +1,53 @@
+"""Layers of one or more models, one upon the other."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tensorsurgeon.errors import RecipeError
+from tensorsurgeon.operators.families import ChosenLayer, LayerOperator
+from tensorsurgeon.recipe import Expression
+
+
+class Slice(BaseModel):
+    """A run of consecutive layers of one model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    model: Expression = Field(description="where the layers come from")
+    layers: tuple[int, int] | None = Field(
+        default=None, description="[first, end), half open as in Python; all by default"
+    )
+
+    def indices(self, depth: int) -> range:
+        """The layers' indices in a model of `depth` layers."""
+        start, stop = self.layers or (0, depth)
+        if start >= stop:
+            raise RecipeError(f"'stack': layers [{start}, {stop}] is empty")
+        if start < 0 or stop > depth:
+            raise RecipeError(
+                f"'stack': layers [{start}, {stop}] is out of range",
+                fix=f"the model has {depth} layers, so [0, {depth}] is all of them",
+            )
+        return range(start, stop)
+
+
+class Stack(LayerOperator):
+    """The new model's layers, in order, as slices of other models.
+
+    What comes before the layers is the first slice's model's, what comes after them the last's.
+    """
+
+    operator: ClassVar[str] = "stack"
+    body: ClassVar[str | None] = "slices"
+
+    slices: tuple[Slice, ...] = Field(description="the slices, from the bottom up", min_length=1)
+
+    def layers(self, depths: Sequence[int]) -> tuple[ChosenLayer, ...]:
+        """Every slice's layers, one slice after the other."""
+        return tuple(
+            ChosenLayer(operand, layer)
+            for operand, piece in enumerate(self.slices)
+            for layer in piece.indices(depths[operand])
+        )

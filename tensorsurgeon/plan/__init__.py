@@ -1,0 +1,22 @@
+"""The plan: from headers, configs and a recipe to every byte that will be written. Pure."""
+
+from tensorsurgeon.plan.forecast import memory_needed, scratch_needs, threads_within
+from tensorsurgeon.plan.layout import Shard
+from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros
+from tensorsurgeon.plan.planner import OutputTensor, Plan, SidecarFile, make_plan
+
+__all__ = [
+    "Geometric",
+    "Node",
+    "OutputTensor",
+    "Plan",
+    "Shard",
+    "SidecarFile",
+    "Stored",
+    "Sum",
+    "Zeros",
+    "make_plan",
+    "memory_needed",
+    "scratch_needs",
+    "threads_within",
+]

@@ -1,0 +1,134 @@
+"""Models made by merging models tensor by tensor: the same names, shapes and depth, or an error."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tensorsurgeon.errors import ArchitectureError, PlanError
+from tensorsurgeon.operators import GeometricOperator, MergeOperator, WeightedOperator
+from tensorsurgeon.plan.model import Model
+from tensorsurgeon.plan.nodes import Geometric, Node, Sum
+from tensorsurgeon.specs import LayerOrigin
+
+
+def merge_models(operator: MergeOperator, operands: Sequence[Model]) -> Model:
+    """The model a merge operator makes of its operands; config and layout are the first's.
+
+    Raises:
+        ArchitectureError: operands that differ in family, depth, names or shapes.
+        PlanError: a tensor that no method can compute on.
+        RecipeError: from the operator, about its parameters at a tensor.
+    """
+    first = operands[0]
+    for other in operands[1:]:
+        _check_alike(first, other)
+    return Model(
+        label=operator.operator,
+        architecture=first.architecture,
+        config=first.config,
+        tensors={
+            name: _merge_tensor(operator, name, first, [model.tensors[name] for model in operands])
+            for name in first.tensors
+        },
+        origins=tuple(
+            LayerOrigin(
+                sources=tuple(
+                    dict.fromkeys(s for model in operands for s in model.origins[layer].sources)
+                ),
+                new=all(model.origins[layer].new for model in operands),
+            )
+            for layer in range(first.architecture.depth)
+        ),
+        donor=first.donor,
+    )
+
+
+def config_differences(operands: Sequence[Model]) -> list[str]:
+    """Settings in which the configs of merged models differ, for the plan's notes."""
+    first = operands[0]
+    found = []
+    for other in operands[1:]:
+        keys = (first.config.keys() | other.config.keys()) - _NAMES_ONLY
+        for key in sorted(keys):
+            ours, theirs = first.config.get(key), other.config.get(key)
+            if ours != theirs:
+                found.append(
+                    f"config.json: {key} is {ours!r:.60} in '{first.label}' and {theirs!r:.60} in "
+                    f"'{other.label}'; the first is written"
+                )
+    return found
+
+
+_NAMES_ONLY = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
+"""Config keys that say nothing about what the model computes."""
+
+
+def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list[Node]) -> Node:
+    parameters = operator.parameters_at(model.place(name))
+    if operator.is_idempotent() and all(node == inputs[0] for node in inputs):
+        return inputs[0]
+    values: dict[str, Any] = dict(parameters)
+    if isinstance(operator, WeightedOperator):
+        known = operator.coefficients(**values)
+    elif isinstance(operator, GeometricOperator):
+        foregone = operator.foregone(**values)
+        if foregone is None:
+            _check_computable(operator, name, inputs)
+            return Geometric(operator=operator, parameters=parameters, inputs=tuple(inputs))
+        known = foregone
+    else:
+        raise AssertionError(f"{operator.operator} belongs to no family")
+    terms = [(weight, node) for weight, node in zip(known.values, inputs, strict=True) if weight]
+    if len(terms) == 1 and terms[0][0] == 1.0:
+        return terms[0][1]
+    _check_computable(operator, name, inputs)
+    terms = terms or [(0.0, inputs[0])]
+    return Sum(inputs=tuple(node for _, node in terms), weights=tuple(w for w, _ in terms))
+
+
+def _check_computable(operator: MergeOperator, name: str, inputs: Iterable[Node]) -> None:
+    for node in inputs:
+        if not node.dtype.computable:
+            raise PlanError(
+                f"'{operator.operator}' cannot compute on tensor '{name}' of dtype "
+                f"{node.dtype.value}",
+                fix="give it to one model by a rule whose weights for it are 1 and 0, "
+                f'as {{match: "{name}", value: 0}}',
+            )
+
+
+def _check_alike(first: Model, other: Model) -> None:
+    ours, theirs = first.architecture, other.architecture
+    if ours.model_type != theirs.model_type:
+        raise ArchitectureError(
+            f"'{first.label}' is of family {ours.model_type or 'unknown'}, "
+            f"'{other.label}' of {theirs.model_type or 'unknown'}",
+            fix="models that are merged are of one family",
+        )
+    if ours.depth != theirs.depth:
+        raise ArchitectureError(
+            f"'{first.label}' has {ours.depth} layers, '{other.label}' has {theirs.depth}",
+            fix="bring them to one depth with 'stack' first",
+        )
+    for here, there in ((first, other), (other, first)):
+        missing = next((name for name in here.tensors if name not in there.tensors), None)
+        if missing is not None:
+            raise ArchitectureError(
+                f"tensor '{missing}' is in '{here.label}' and not in '{there.label}'",
+                fix=_fix_for_missing(missing),
+            )
+    for name, node in first.tensors.items():
+        shape = other.tensors[name].shape
+        if shape == node.shape:
+            continue
+        vocabulary = node.shape[1:] == shape[1:] and len(shape) == 2 and ours.split(name) is None
+        raise ArchitectureError(
+            f"tensor '{name}' is {list(node.shape)} in '{first.label}' and {list(shape)} in "
+            f"'{other.label}'" + (": their vocabularies differ in size" if vocabulary else ""),
+            fix="merge models with one vocabulary" if vocabulary else "",
+        )
+
+
+def _fix_for_missing(name: str) -> str:
+    if "lm_head" in name or "embed_out" in name:
+        return "one model ties its output head to the embedding, the other has a head of its own"
+    return ""

@@ -1,0 +1,268 @@
+"""From a recipe and its opened sources to a `Plan`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tensorsurgeon.arch import config_with_weights
+from tensorsurgeon.checkpoint import Checkpoint
+from tensorsurgeon.errors import Problem, RecipeError, TensorSurgeonError
+from tensorsurgeon.operators import LayerOperator, MergeOperator
+from tensorsurgeon.plan.forecast import copied
+from tensorsurgeon.plan.layout import Shard, lay_out
+from tensorsurgeon.plan.merging import config_differences, merge_models
+from tensorsurgeon.plan.model import Model, source_model
+from tensorsurgeon.plan.nodes import Node, Stored, Zeros, bytes_read, stored_in
+from tensorsurgeon.plan.stacking import stack_layers
+from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
+from tensorsurgeon.specs import TORCH_NAMES, DType, LayerOrigin, TensorSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputTensor:
+    """One tensor of the result.
+
+    Attributes:
+        spec: its name, dtype and shape as written.
+        node: what it is made of.
+        shard: the file it goes to.
+        offset: where its bytes begin there.
+    """
+
+    spec: TensorSpec
+    node: Node
+    shard: str
+    offset: int
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether it is written without arithmetic."""
+        return copied(self.node, self.spec.dtype)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read for it, all passes counted."""
+        return bytes_read(self.node)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarFile:
+    """A small file that goes along as it is."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run will do, before it does anything.
+
+    Attributes:
+        recipe: name of the recipe, for messages.
+        sources: the folder each source of the recipe was found in.
+        tensors: the tensors of the result, in the order of shards and offsets.
+        shards: its files.
+        config: its config.json.
+        sidecars: files that are copied beside.
+        layer_map: where each of its layers came from.
+        notes: what the user should know before the start.
+        destination: the folder to make, where the recipe or the caller names one.
+    """
+
+    recipe: str
+    sources: Mapping[str, Path]
+    tensors: tuple[OutputTensor, ...]
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]
+    sidecars: tuple[SidecarFile, ...]
+    layer_map: tuple[LayerOrigin, ...]
+    notes: tuple[str, ...]
+    destination: Path | None = None
+
+    @cached_property
+    def bytes_read(self) -> int:
+        """Bytes of tensors that a run reads, all passes counted."""
+        return sum(tensor.bytes_read for tensor in self.tensors)
+
+    @cached_property
+    def bytes_written(self) -> int:
+        """Bytes of the result's shards, headers included."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of the result's tensors."""
+        return sum(tensor.spec.elements for tensor in self.tensors)
+
+    @property
+    def seams(self) -> tuple[int, ...]:
+        """Layers that do not follow what lies below them as they did in their source."""
+        return tuple(
+            layer
+            for layer in range(1, len(self.layer_map))
+            if not self.layer_map[layer].follows(self.layer_map[layer - 1])
+        )
+
+    def jobs(self) -> Iterator[tuple[Node, DType]]:
+        """What each tensor is made of, and the dtype it is written in."""
+        return ((tensor.node, tensor.spec.dtype) for tensor in self.tensors)
+
+    def paths(self) -> set[Path]:
+        """The files that tensor bytes are read from."""
+        return {s.tensor.path for tensor in self.tensors for s in stored_in(tensor.node)}
+
+
+def make_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], *, name: str) -> Plan:
+    """Work out a recipe. No tensor byte is read.
+
+    Args:
+        recipe: the recipe.
+        checkpoints: each source's opened checkpoint, by the source's `path` in the recipe.
+        name: what to call the recipe in errors.
+
+    Raises:
+        TensorSurgeonError: whatever is wrong, as the class of that mistake.
+    """
+    return _Planner(recipe, checkpoints, name).plan()
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], name: str) -> None:
+        self.recipe = recipe
+        self.checkpoints = checkpoints
+        self.name = name
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+        self._models: dict[str, Model] = {}
+        self._folders: dict[str, Checkpoint] = {}
+
+    def plan(self) -> Plan:
+        result = self._model(self.recipe.result, "result")
+        if self.problems:
+            raise RecipeError.of(self.problems)
+        nodes = result.tensors
+        dtypes = {name: self._written_dtype(node) for name, node in nodes.items()}
+        shards = lay_out(
+            [
+                TensorSpec(name=name, dtype=dtypes[name], shape=node.shape)
+                for name, node in nodes.items()
+            ],
+            self.recipe.output.max_shard_size,
+        )
+        return Plan(
+            recipe=self.name,
+            sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
+            tensors=tuple(
+                OutputTensor(spec=spec, node=nodes[spec.name], shard=shard.name, offset=offset)
+                for shard in shards
+                for spec, offset in zip(shard.specs, shard.offsets, strict=True)
+            ),
+            shards=shards,
+            config=self._config(result, dtypes),
+            sidecars=tuple(self._sidecars(result)),
+            layer_map=result.origins,
+            notes=tuple(dict.fromkeys(self.notes)),
+        )
+
+    def _model(self, expression: Operator | Reference, label: str) -> Model:
+        if isinstance(expression, Reference):
+            name = expression.name
+            if name not in self._models:
+                self._models[name] = self._model(self.recipe.models[name], name)
+            return self._models[name]
+        if isinstance(expression, Source):
+            checkpoint = self.checkpoints[expression.path]
+            label = expression.path if label in ("", "result") else label
+            self._folders[label] = checkpoint
+            return source_model(label, checkpoint, expression.layers)
+        operands = [self._model(operand, "") for operand in expression.operands()]
+        try:
+            return self._apply(expression, operands)
+        except TensorSurgeonError as error:
+            raise self._located(error, expression) from None
+
+    def _apply(self, operator: Operator, operands: list[Model]) -> Model:
+        if isinstance(operator, LayerOperator):
+            return stack_layers(operator, operands)
+        if isinstance(operator, MergeOperator):
+            self.notes.extend(config_differences(operands))
+            model = merge_models(operator, operands)
+            self._check_rules(operator, model)
+            return model
+        raise AssertionError(f"{operator.operator} belongs to no family")
+
+    def _located(self, error: TensorSurgeonError, operator: Operator) -> TensorSurgeonError:
+        """The same error with the operator's place in the recipe, where it names none."""
+        place = f"{self.name}:{operator.mark.line}:{operator.mark.column}"
+        return type(error).of(
+            p if p.where else Problem(what=p.what, where=place, fix=p.fix) for p in error.problems
+        )
+
+    def _check_rules(self, operator: MergeOperator, model: Model) -> None:
+        """A rule that decides for no tensor is a mistake in its glob or in the rules' order."""
+        for parameter, schedule in operator.schedules():
+            decided = Counter(map(schedule.rule_at, model.tensors))
+            for index, rule in enumerate(schedule.rules):
+                if rule.match is None or decided[index]:
+                    continue
+                self.problems.append(
+                    Problem(
+                        where=f"{self.name}:{operator.mark.line}:{operator.mark.column}",
+                        what=f"'{operator.operator}': {parameter}: rule '{rule.match}' matches no "
+                        "tensor that the rules before it have left",
+                        fix="names are like " + ", ".join(list(model.tensors)[1:4]),
+                    )
+                )
+
+    def _written_dtype(self, node: Node) -> DType:
+        wanted = self.recipe.output.dtype
+        return TORCH_NAMES[wanted] if wanted and node.dtype.computable else node.dtype
+
+    def _config(self, result: Model, dtypes: Mapping[str, DType]) -> dict[str, Any]:
+        weights: Counter[DType] = Counter()
+        for name, node in result.tensors.items():
+            if dtypes[name].computable:
+                weights[dtypes[name]] += math.prod(node.shape)
+        names = {dtype: torch_name for torch_name, dtype in TORCH_NAMES.items()}
+        most = weights.most_common(1)
+        return config_with_weights(
+            result.architecture,
+            result.config,
+            dtype=names[most[0][0]] if most else None,
+            tied=False if _head_parts_from_embedding(result.tensors) else None,
+        )
+
+    def _sidecars(self, result: Model) -> Iterator[SidecarFile]:
+        donor = self._folders[result.donor]
+        tokenizer = donor
+        if named := self.recipe.output.tokenizer:
+            tokenizer = self._folders[self._model(Reference(named), named).donor]
+        for checkpoint, names in (
+            (tokenizer, tokenizer.tokenizer_files),
+            (donor, donor.other_files),
+        ):
+            for name in names:
+                yield SidecarFile(name=name, path=checkpoint.path / name)
+
+
+def _head_parts_from_embedding(tensors: Mapping[str, Node]) -> bool:
+    """Whether a stored output head is made otherwise than the embedding a config ties it to."""
+    heads = [n for n in tensors if n.endswith(("lm_head.weight", "embed_out.weight"))]
+    embeddings = [n for n in tensors if n.endswith(("embed_tokens.weight", "embed_in.weight"))]
+    if not heads or not embeddings:
+        return False
+    return _recipe_of(tensors[heads[0]]) != _recipe_of(tensors[embeddings[0]])
+
+
+def _recipe_of(node: Node) -> object:
+    """A node without the names of its tensors: what is done to which sources."""
+    if isinstance(node, Stored):
+        return node.tensor.path.parent
+    if isinstance(node, Zeros):
+        return "zeros"
+    how = node.weights if hasattr(node, "weights") else node.parameters
+    return (how, *map(_recipe_of, node.inputs))

@@ -1,0 +1,135 @@
+"""Models made of other models' layers: every tensor accounted for, every mismatch named."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from tensorsurgeon.arch import LayerSource, config_with_layers
+from tensorsurgeon.errors import ArchitectureError
+from tensorsurgeon.operators import ChosenLayer, LayerOperator
+from tensorsurgeon.plan.model import Model
+from tensorsurgeon.plan.nodes import Node, Zeros
+
+
+def stack_layers(operator: LayerOperator, operands: Sequence[Model]) -> Model:
+    """The model a layer operator makes of its operands.
+
+    Tensors before the layers are those of the model the first layer comes from, tensors after
+    them those of the model of the last.
+
+    Raises:
+        RecipeError: from the operator, about its layers.
+        ArchitectureError: operands that do not fit upon each other.
+    """
+    chosen = operator.layers([operand.architecture.depth for operand in operands])
+    _check_fit(operands, chosen)
+    first, last = operands[chosen[0].operand], operands[chosen[-1].operand]
+    depth = len(chosen)
+    architecture = replace(first.architecture, depth=depth)
+    tensors: dict[str, Node] = {}
+    tensors.update(_outside(first, "before"))
+    for layer, choice in enumerate(chosen):
+        for inside, node in _layer_tensors(operands[choice.operand], choice.layer).items():
+            tensors[architecture.join(layer, inside)] = node
+        if choice.zeroed:
+            _zero(operator, operands[choice.operand], choice, layer, tensors)
+    tensors.update(_outside(last, "after"))
+    config = config_with_layers(
+        first.architecture,
+        first.config,
+        [
+            LayerSource(
+                architecture=operands[choice.operand].architecture,
+                config=operands[choice.operand].config,
+                layer=choice.layer,
+            )
+            for choice in chosen
+        ],
+    )
+    return Model(
+        label=operator.operator,
+        architecture=architecture,
+        config=config,
+        tensors=tensors,
+        origins=tuple(
+            replace(operands[choice.operand].origins[choice.layer], new=True)
+            if choice.zeroed
+            else operands[choice.operand].origins[choice.layer]
+            for choice in chosen
+        ),
+        donor=first.donor,
+    )
+
+
+def _outside(model: Model, side: str) -> dict[str, Node]:
+    split, where = model.architecture.split, model.architecture.side
+    return {
+        name: node
+        for name, node in model.tensors.items()
+        if split(name) is None and where(name) == side
+    }
+
+
+def _layer_tensors(model: Model, layer: int) -> dict[str, Node]:
+    prefix = model.architecture.join(layer, "")
+    return {
+        name[len(prefix) :]: node for name, node in model.tensors.items() if name.startswith(prefix)
+    }
+
+
+def _zero(
+    operator: LayerOperator,
+    model: Model,
+    choice: ChosenLayer,
+    layer: int,
+    tensors: dict[str, Node],
+) -> None:
+    """Zero what one layer of `tensors` writes to the residual stream."""
+    patterns = operator.zero_patterns() or model.architecture.family.writes_residual
+    hits = {
+        inside
+        for inside in _layer_tensors(model, choice.layer)
+        if any(fnmatchcase(inside, pattern) for pattern in patterns)
+    }
+    if not hits:
+        family = model.architecture.model_type or "this family"
+        raise ArchitectureError(
+            f"'{operator.operator}': it is not known which tensors of {family} to zero"
+            if not patterns
+            else f"'{operator.operator}': nothing in layer {choice.layer} of '{model.label}' "
+            f"matches {', '.join(patterns)}",
+            fix="name them with 'zero', as [self_attn.o_proj.*, mlp.down_proj.*]; in a family that "
+            "normalises after the sum no zeroing makes a layer an identity",
+        )
+    for inside in hits:
+        name = model.architecture.join(layer, inside)
+        tensors[name] = Zeros(dtype=tensors[name].dtype, shape=tensors[name].shape)
+
+
+def _check_fit(operands: Sequence[Model], chosen: Sequence[ChosenLayer]) -> None:
+    first = operands[chosen[0].operand]
+    shapes = _inside_shapes(first)
+    for other in operands:
+        ours, theirs = first.architecture, other.architecture
+        if ours.model_type != theirs.model_type or ours.prefix != theirs.prefix:
+            raise ArchitectureError(
+                f"layers of '{other.label}' ({theirs.model_type}, {theirs.prefix}) do not fit "
+                f"'{first.label}' ({ours.model_type}, {ours.prefix})",
+                fix="models that are stacked are of one family",
+            )
+        for inside, (shape, name) in _inside_shapes(other).items():
+            if inside in shapes and shapes[inside][0] != shape:
+                raise ArchitectureError(
+                    f"'{name}' is {list(shape)} in '{other.label}', but "
+                    f"'{shapes[inside][1]}' is {list(shapes[inside][0])} in '{first.label}'",
+                    fix="models that are stacked have layers of one size",
+                )
+
+
+def _inside_shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape of each kind of layer tensor, from the first layer that has it."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, node in model.tensors.items():
+        if split := model.architecture.split(name):
+            found.setdefault(split[1], (node.shape, name))
+    return found

@@ -1,0 +1,210 @@
+"""A recipe's text to a `Recipe`, with every mistake in it reported at once."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from tensorsurgeon.errors import RecipeError, did_you_mean
+from tensorsurgeon.recipe.document import LocatedMap, LocatedStr, Mark, kind_of, load_document
+from tensorsurgeon.recipe.expression import (
+    EXPRESSION_SCHEMA,
+    Expression,
+    Operator,
+    ParseContext,
+    Reference,
+    parse_expression,
+)
+from tensorsurgeon.specs import parse_size
+
+
+class Source(Operator):
+    """A checkpoint to read. A plain string in `models` is the short form."""
+
+    operator: ClassVar[str] = "source"
+    body: ClassVar[str | None] = "path"
+
+    path: str = Field(
+        description="a folder, relative to the recipe, or a Hub repo as org/name@revision",
+        min_length=1,
+    )
+    layers: str | None = Field(
+        default=None,
+        description="what stands before a layer's index in tensor names, as `model.layers`; "
+        "only needed where it cannot be told",
+    )
+
+
+def _read_size(raw: Any) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        raise PydanticCustomError("size", "a size such as 5GB, not {raw!r}", {"raw": raw})
+    try:
+        return parse_size(raw)
+    except ValueError as error:
+        raise PydanticCustomError("size", "{error}", {"error": str(error)}) from None
+
+
+class Output(BaseModel):
+    """Where the result goes and in which form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = Field(default=None, description="folder to make, relative to the recipe")
+    dtype: (
+        Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"] | None
+    ) = Field(
+        default=None, description="of every floating-point tensor; each keeps its own by default"
+    )
+    max_shard_size: Annotated[
+        int,
+        BeforeValidator(_read_size),
+        WithJsonSchema({"type": ["string", "integer"], "examples": ["5GB"]}),
+    ] = Field(default=5_000_000_000, description="most bytes a shard file holds, as 5GB")
+    tokenizer: str | None = Field(
+        default=None,
+        description="the model whose tokenizer files go along; by default the result's first",
+    )
+
+
+def _parse_models(raw: Any, info: ValidationInfo) -> dict[str, Operator | Reference]:
+    if not isinstance(raw, dict) or not raw:
+        raise PydanticCustomError(
+            "models", "a mapping of names to models, not {kind}", {"kind": kind_of(raw)}
+        )
+    context = info.context
+    assert isinstance(context, ParseContext)
+    models: dict[str, Operator | Reference] = {}
+    for name, value in raw.items():
+        if isinstance(value, str) and value not in models:
+            models[name] = _source(value)
+            continue
+        try:
+            models[name] = parse_expression(value, info)
+        except PydanticCustomError as error:
+            if error.type != "reported":
+                mark = raw.value_marks[name] if isinstance(raw, LocatedMap) else Mark()
+                context.report(mark, f"model '{name}': {error.message()}")
+            # A stand-in, so that the rest of the recipe is looked through as well.
+            models[name] = Source(path="?")
+    return models
+
+
+def _source(path: str) -> Source:
+    source = Source.model_construct(path=str(path), layers=None)
+    if isinstance(path, LocatedStr):
+        source._mark = path.mark
+    return source
+
+
+Models = Annotated[
+    Mapping[str, Operator | Reference],
+    PlainValidator(_parse_models),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": EXPRESSION_SCHEMA,
+        }
+    ),
+]
+
+
+class Recipe(BaseModel):
+    """What a new checkpoint is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    models: Models = Field(
+        description="names for sources, and for expressions over the names before them"
+    )
+    result: Expression = Field(description="the model to write")
+    output: Output = Field(default=Output(), description="where it goes and in which form")
+    seed: int = Field(default=0, description="of methods that draw random numbers", ge=0)
+
+
+def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        data: the file's bytes.
+        name: what to call the file in errors.
+        operators: the operators it may use.
+
+    Raises:
+        RecipeError: everything that is wrong with it, each with line, column and a fix.
+    """
+    kinds: tuple[type[Operator], ...] = (Source, *operators)
+    known = {kind.operator: kind for kind in kinds}
+    context = ParseContext(name=name, operators=known)
+    document = load_document(data, name)
+    try:
+        recipe = Recipe.model_validate(document, context=context)
+    except ValidationError as error:
+        context.report_validation(error, document, Recipe, "the recipe")
+        raise RecipeError.of(context.problems) from None
+    _check_names(recipe, document, context)
+    if context.problems:
+        raise RecipeError.of(context.problems)
+    return recipe
+
+
+def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) -> None:
+    """Every name is defined before it is used, and every model is used."""
+    defined: set[str] = set()
+    for name, expression in recipe.models.items():
+        _check_references(expression, defined, recipe, context)
+        defined.add(name)
+    _check_references(recipe.result, defined, recipe, context)
+    used = _reachable(recipe)
+    tokenizer = recipe.output.tokenizer
+    if tokenizer is not None and tokenizer not in recipe.models:
+        mark = document["output"].value_marks["tokenizer"]
+        fix = did_you_mean(tokenizer, recipe.models)
+        context.report(mark, f"output: tokenizer: there is no model '{tokenizer}'", fix)
+    for name in recipe.models:
+        if name not in used and name != tokenizer and not context.problems:
+            marks = document["models"].key_marks
+            context.report(marks[name], f"model '{name}' is never used", "use it or remove it")
+
+
+def _check_references(
+    expression: Operator | Reference, defined: set[str], recipe: Recipe, context: ParseContext
+) -> None:
+    for reference in _references(expression):
+        if reference.name in defined:
+            continue
+        if reference.name in recipe.models:
+            what = f"model '{reference.name}' is used before it is defined"
+            context.report(reference.mark, what, "move its definition up")
+        else:
+            fix = did_you_mean(reference.name, defined)
+            context.report(reference.mark, f"there is no model '{reference.name}'", fix)
+
+
+def _references(expression: Operator | Reference) -> Iterator[Reference]:
+    if isinstance(expression, Reference):
+        yield expression
+    else:
+        for operand in expression.operands():
+            yield from _references(operand)
+
+
+def _reachable(recipe: Recipe) -> set[str]:
+    reached: set[str] = set()
+    waiting = [recipe.result]
+    while waiting:
+        for reference in _references(waiting.pop()):
+            if reference.name in recipe.models and reference.name not in reached:
+                reached.add(reference.name)
+                waiting.append(recipe.models[reference.name])
+    return reached

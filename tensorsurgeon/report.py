@@ -1,0 +1,208 @@
+"""Plans, checkpoints and results as text for people and as JSON for programs."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tensorsurgeon.checkpoint import Checkpoint
+from tensorsurgeon.errors import printable
+from tensorsurgeon.execute import Result
+from tensorsurgeon.plan import Plan
+from tensorsurgeon.specs import LayerOrigin, SourceLayer, size_text
+
+
+def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str:
+    """A plan for people."""
+    copied = sum(tensor.is_copied for tensor in plan.tensors)
+    shards = plan.shards
+    files = shards[0].name if len(shards) == 1 else f"{len(shards)} shards"
+    disk = f" of {size_text(free)} free" if free is not None else ""
+    rows = [
+        ("recipe", plan.recipe),
+        *((f"source {name}", str(path)) for name, path in plan.sources.items()),
+        ("output", str(plan.destination) if plan.destination else "not named yet: give it with -o"),
+        ("files", f"{files}, config.json, {len(plan.sidecars)} others"),
+        (
+            "tensors",
+            f"{len(plan.tensors)}: {copied} copied, {len(plan.tensors) - copied} computed",
+        ),
+        ("parameters", f"{plan.parameters:,}"),
+        ("reads", size_text(plan.bytes_read)),
+        ("writes", size_text(plan.bytes_written) + disk),
+        ("memory", f"at most {size_text(memory)} with {threads} thread{'s' * (threads != 1)}"),
+    ]
+    width = max(len(label) for label, _ in rows)
+    lines = [printable(f"{label:<{width}}  {value}") for label, value in rows]
+    lines += ["", layer_map_text(plan)]
+    lines += [printable(f"note: {note}") for note in plan.notes]
+    return "\n".join(lines)
+
+
+def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dict[str, Any]:
+    """A plan for programs; sizes and offsets are in bytes."""
+    return {
+        "recipe": plan.recipe,
+        "sources": {name: str(path) for name, path in plan.sources.items()},
+        "output": str(plan.destination) if plan.destination else None,
+        "parameters": plan.parameters,
+        "bytes_read": plan.bytes_read,
+        "bytes_written": plan.bytes_written,
+        "disk_free": free,
+        "threads": threads,
+        "memory": memory,
+        "layer_map": [
+            {
+                "layer": layer,
+                "sources": [{"source": s.source, "layer": s.layer} for s in origin.sources],
+                "new": origin.new,
+                "seam": layer in plan.seams,
+            }
+            for layer, origin in enumerate(plan.layer_map)
+        ],
+        "shards": [{"name": shard.name, "bytes": shard.nbytes} for shard in plan.shards],
+        "tensors": [
+            {
+                "name": tensor.spec.name,
+                "dtype": tensor.spec.dtype.value,
+                "shape": list(tensor.spec.shape),
+                "shard": tensor.shard,
+                "offset": tensor.offset,
+                "bytes": tensor.spec.nbytes,
+                "bytes_read": tensor.bytes_read,
+                "copied": tensor.is_copied,
+                "expression": str(tensor.node),
+            }
+            for tensor in plan.tensors
+        ],
+        "config": dict(plan.config),
+        "other_files": [sidecar.name for sidecar in plan.sidecars],
+        "notes": list(plan.notes),
+    }
+
+
+def layer_map_text(plan: Plan) -> str:
+    """Where each layer comes from, a line for each run of consecutive layers."""
+    seams = plan.seams
+    lines = [f"layer map: {len(plan.layer_map)} layers"]
+    width = len(str(len(plan.layer_map) - 1))
+    for start, stop in _runs(plan.layer_map):
+        first, last = plan.layer_map[start], plan.layer_map[stop - 1]
+        here = f"{start:>{width}}" + (
+            f"-{stop - 1:<{width}}" if stop - start > 1 else " " * (width + 1)
+        )
+        inside = " + ".join(
+            _stretch(a, b) for a, b in zip(first.sources, last.sources, strict=True)
+        )
+        marks = [word for word, on in (("seam", start in seams), ("new, zeroed", first.new)) if on]
+        lines.append(printable(f"  {here}  {inside}" + (f"  ({', '.join(marks)})" * bool(marks))))
+    return "\n".join(lines)
+
+
+def _stretch(first: SourceLayer, last: SourceLayer) -> str:
+    if first == last:
+        return str(first)
+    return f"{first.source}[{first.layer}-{last.layer}]"
+
+
+def _runs(layer_map: Sequence[LayerOrigin]) -> Iterator[tuple[int, int]]:
+    starts = [0] + [
+        layer
+        for layer in range(1, len(layer_map))
+        if not layer_map[layer].follows(layer_map[layer - 1])
+        or layer_map[layer].new != layer_map[layer - 1].new
+    ]
+    return pairwise([*starts, len(layer_map)])
+
+
+def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
+    """What a run did, for people."""
+    moved = plan.bytes_read + plan.bytes_written
+    speed = moved / max(result.seconds, 1e-9)
+    threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
+    lines = [
+        f"wrote {result.path}: {size_text(plan.bytes_written)} in {len(plan.shards)} "
+        f"file{'s' * (len(plan.shards) != 1)}, {plan.parameters:,} parameters",
+        f"{result.tensors_copied} tensors copied, {result.tensors_computed} computed in "
+        f"{result.seconds:.2f} s ({size_text(int(speed))}/s read and written, {threads})",
+    ]
+    if peak_memory is not None:
+        lines.append(f"peak memory {size_text(peak_memory)}")
+    lines += [f"note: {note}" for note in (*plan.notes, *result.notes)]
+    return "\n".join(map(printable, lines))
+
+
+def checkpoint_text(checkpoint: Checkpoint, depth: int | None, family: str) -> str:
+    """A checkpoint's tensors as a table, and what they sum up to."""
+    tensors = list(checkpoint.tensors.values())
+    rows = [
+        (
+            printable(tensor.spec.name),
+            tensor.spec.dtype.value,
+            "x".join(map(str, tensor.spec.shape)) or "scalar",
+            size_text(tensor.spec.nbytes),
+            tensor.path.name,
+        )
+        for tensor in tensors
+    ]
+    head = ("tensor", "dtype", "shape", "size", "file")
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+    facts = checkpoint_json(checkpoint, depth, family)
+    dtypes = ", ".join(
+        f"{count:,} {dtype}" for dtype, count in facts["parameters_by_dtype"].items()
+    )
+    lines += [
+        "",
+        printable(
+            f"{family or 'unknown family'}, {depth if depth is not None else 'unknown'} layers, "
+            f"{len(tensors)} tensors in {facts['files']} "
+            f"file{'s' * (facts['files'] != 1)}, {size_text(facts['bytes'])}"
+        ),
+        f"{facts['parameters']:,} parameters: {dtypes}",
+    ]
+    return "\n".join(lines)
+
+
+def checkpoint_json(checkpoint: Checkpoint, depth: int | None, family: str) -> dict[str, Any]:
+    """A checkpoint for programs; sizes and offsets are in bytes."""
+    tensors = list(checkpoint.tensors.values())
+    by_dtype: dict[str, int] = {}
+    for tensor in tensors:
+        dtype = tensor.spec.dtype.value
+        by_dtype[dtype] = by_dtype.get(dtype, 0) + tensor.spec.elements
+    return {
+        "path": str(checkpoint.path),
+        "family": family,
+        "layers": depth,
+        "parameters": sum(by_dtype.values()),
+        "parameters_by_dtype": by_dtype,
+        "bytes": sum(tensor.spec.nbytes for tensor in tensors),
+        "files": len({tensor.path for tensor in tensors}),
+        "tensors": [
+            {
+                "name": tensor.spec.name,
+                "dtype": tensor.spec.dtype.value,
+                "shape": list(tensor.spec.shape),
+                "bytes": tensor.spec.nbytes,
+                "file": tensor.path.name,
+                "offset": tensor.offset,
+            }
+            for tensor in tensors
+        ],
+    }
+
+
+def peak_memory() -> int | None:
+    """Peak resident bytes of this process so far; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
