@@ -9,6 +9,7 @@
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def plan(
     """
     path = Path(recipe)
     parsed = _with_sources(_read_recipe(path), path, sources or {})
-    checkpoints = _open_sources(parsed, path.parent)
+    checkpoints = _open_sources(parsed, path)
     made = make_plan(parsed, checkpoints, name=str(path))
     destination = Path(output) if output is not None else _destination(parsed, path.parent)
     return replace(made, destination=destination)
@@ -156,7 +157,7 @@ def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path])
     return recipe.model_copy(update={"models": models})
 
 
-def _open_sources(recipe: Recipe, base: Path) -> dict[str, Checkpoint]:
+def _open_sources(recipe: Recipe, path: Path) -> dict[str, Checkpoint]:
     """Open every source once; what is wrong with several of them is reported together."""
     opened: dict[str, Checkpoint] = {}
     failed: list[TensorSurgeonError] = []
@@ -164,7 +165,7 @@ def _open_sources(recipe: Recipe, base: Path) -> dict[str, Checkpoint]:
         if source.path in opened:
             continue
         try:
-            opened[source.path] = open_checkpoint(_locate(source.path, base))
+            opened[source.path] = open_checkpoint(_locate(source, path))
         except TensorSurgeonError as error:
             failed.append(error)
     if len(failed) == 1:
@@ -176,23 +177,31 @@ def _open_sources(recipe: Recipe, base: Path) -> dict[str, Checkpoint]:
 
 
 def _sources_of(recipe: Recipe) -> Iterator[Source]:
-    waiting = [recipe.result, *recipe.models.values()]
+    waiting = deque([*recipe.models.values(), recipe.result])
     while waiting:
-        expression = waiting.pop()
+        expression = waiting.popleft()
         if isinstance(expression, Source):
             yield expression
         elif isinstance(expression, Operator):
             waiting.extend(expression.operands())
 
 
-def _locate(path: str, base: Path) -> Path:
-    folder = base / Path(path).expanduser()
-    if folder.exists() or path.startswith((".", "/", "~")) or not _is_repo(path):
+def _locate(source: Source, recipe: Path) -> Path:
+    """The folder of a source, relative to the recipe's own."""
+    path = source.path
+    folder = Path(os.path.normpath(recipe.parent / Path(path).expanduser()))
+    if folder.exists():
         return folder
+    where = f"{recipe}:{source.mark.line}:{source.mark.column}"
+    if path.startswith((".", "/", "~")) or not _is_repo(path):
+        beside = [e.name for e in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        fix = did_you_mean(folder.name, beside) if beside else ""
+        raise CheckpointError(f"there is no folder {folder}", where=where, fix=fix)
     repo, _, revision = path.removeprefix("hf://").partition("@")
     download = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
     raise CheckpointError(
-        f"no such folder beside the recipe, and repos of the Hub are not fetched: '{path}'",
+        f"there is no folder {folder}, and repos of the Hub are not fetched",
+        where=where,
         fix=f"download it with '{download} --local-dir DIR' and name that folder with -s NAME=DIR",
     )
 

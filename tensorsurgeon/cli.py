@@ -1,6 +1,7 @@
 """The command line. Data goes to stdout, everything else to stderr; exit codes as in `errors`."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 plan (budget, disk,
-output folder), 7 writing, 130 interrupted.
+output folder), 7 writing, 130 interrupted, 143 terminated.
 """
 
 
@@ -121,17 +122,12 @@ def apply(
     from tensorsurgeon import api, report
 
     plan = api.plan(recipe, output=output, sources=dict(sources))
+    count = api.threads_for(plan, threads=threads, max_memory=max_memory)
     api.check(plan, overwrite=overwrite)
     if not quiet:
         _say(report.layer_map_text(plan))
     with _progress(quiet=quiet) as progress:
-        result = api.apply(
-            plan,
-            overwrite=overwrite,
-            threads=threads,
-            max_memory=max_memory,
-            progress=progress,
-        )
+        result = api.apply(plan, overwrite=overwrite, threads=count, progress=progress)
     if not quiet:
         _say(report.result_text(plan, result, peak_memory=report.peak_memory()))
 
@@ -152,6 +148,8 @@ def plan(
 
     made = api.plan(recipe, output=output, sources=dict(sources))
     count = api.threads_for(made, threads=threads, max_memory=max_memory)
+    if made.destination is not None:
+        api.check(made, overwrite=True)
     free = _free_disk(made)
     memory = api.memory_for(made, count)
     if as_json:
@@ -196,6 +194,7 @@ def main() -> NoReturn:
     """Run the command line; every error becomes one message and an exit code."""
     # Nothing here uses BLAS, whose threads would only take memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli.main(prog_name="tensorsurgeon", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -214,6 +213,11 @@ def main() -> NoReturn:
         _say(_colored(str(error)))
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    """End as Ctrl-C does, so that nothing is left of the output."""
+    raise SystemExit(143)
 
 
 def _say(text: str) -> None:

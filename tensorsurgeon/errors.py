@@ -12,7 +12,7 @@
     ├── PlanError             6   what cannot be done with this machine, budget or output
     └── OutputError           7   what is written
 
-2 is left to the command line's own usage errors, 130 to Ctrl-C.
+2 is left to the command line's own usage errors, 130 to Ctrl-C, 143 to SIGTERM.
 """
 
 from collections.abc import Iterable

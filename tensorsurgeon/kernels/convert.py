@@ -100,4 +100,5 @@ def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
     import ml_dtypes
 
     eight_bits: Any = ml_dtypes.float8_e4m3fn if dtype is DType.F8_E4M3 else ml_dtypes.float8_e5m2
-    return np.dtype(eight_bits)
+    found: np.dtype[Any] = np.dtype(eight_bits)
+    return found

@@ -11,10 +11,10 @@ from tensorsurgeon.errors import PlanError
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Zeros
 from tensorsurgeon.specs import SPAN, DType, size_text
 
-COPYING_BASE = 52_000_000
+COPYING_BASE = 50_000_000
 """Bytes resident where nothing is computed: the interpreter and this program."""
 
-COMPUTING_BASE = 84_000_000
+COMPUTING_BASE = 66_000_000
 """Bytes resident where numpy is loaded."""
 
 COPY_BUFFER = 1 << 20

@@ -19,8 +19,9 @@ def merge_models(operator: MergeOperator, operands: Sequence[Model]) -> Model:
         RecipeError: from the operator, about its parameters at a tensor.
     """
     first = operands[0]
-    for other in operands[1:]:
-        _check_alike(first, other)
+    for operand in operands:
+        _check_unquantized(operator, operand)
+        _check_alike(first, operand)
     return Model(
         label=operator.operator,
         architecture=first.architecture,
@@ -94,6 +95,15 @@ def _check_computable(operator: MergeOperator, name: str, inputs: Iterable[Node]
                 fix="give it to one model by a rule whose weights for it are 1 and 0, "
                 f'as {{match: "{name}", value: 0}}',
             )
+
+
+def _check_unquantized(operator: MergeOperator, model: Model) -> None:
+    if "quantization_config" in model.config:
+        raise ArchitectureError(
+            f"'{model.label}' is quantized: its stored numbers mean nothing without their scales, "
+            f"so '{operator.operator}' cannot compute on them",
+            fix="merge the unquantized model, and quantize the result",
+        )
 
 
 def _check_alike(first: Model, other: Model) -> None:

@@ -100,11 +100,15 @@ class Plan:
 
     @property
     def seams(self) -> tuple[int, ...]:
-        """Layers that do not follow what lies below them as they did in their source."""
+        """Layers that get another input than in their source.
+
+        A new layer is none, since what lies below it is what lay below its original's successor.
+        """
         return tuple(
             layer
             for layer in range(1, len(self.layer_map))
-            if not self.layer_map[layer].follows(self.layer_map[layer - 1])
+            if not self.layer_map[layer].new
+            and not self.layer_map[layer].follows(self.layer_map[layer - 1])
         )
 
     def jobs(self) -> Iterator[tuple[Node, DType]]:

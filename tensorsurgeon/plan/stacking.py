@@ -26,14 +26,14 @@ def stack_layers(operator: LayerOperator, operands: Sequence[Model]) -> Model:
     first, last = operands[chosen[0].operand], operands[chosen[-1].operand]
     depth = len(chosen)
     architecture = replace(first.architecture, depth=depth)
-    tensors: dict[str, Node] = {}
-    tensors.update(_outside(first, "before"))
+    layers = [_by_layer(operand) for operand in operands]
+    tensors = _outside(first, "before")
     for layer, choice in enumerate(chosen):
-        for inside, node in _layer_tensors(operands[choice.operand], choice.layer).items():
-            tensors[architecture.join(layer, inside)] = node
+        inside = layers[choice.operand][choice.layer]
         if choice.zeroed:
-            _zero(operator, operands[choice.operand], choice, layer, tensors)
-    tensors.update(_outside(last, "after"))
+            inside = _zeroed(operator, operands[choice.operand], choice.layer, inside)
+        tensors |= {architecture.join(layer, name): node for name, node in inside.items()}
+    tensors |= _outside(last, "after")
     config = config_with_layers(
         first.architecture,
         first.config,
@@ -70,40 +70,35 @@ def _outside(model: Model, side: str) -> dict[str, Node]:
     }
 
 
-def _layer_tensors(model: Model, layer: int) -> dict[str, Node]:
-    prefix = model.architecture.join(layer, "")
-    return {
-        name[len(prefix) :]: node for name, node in model.tensors.items() if name.startswith(prefix)
-    }
+def _by_layer(model: Model) -> list[dict[str, Node]]:
+    """Each layer's nodes by their names inside it."""
+    layers: list[dict[str, Node]] = [{} for _ in range(model.architecture.depth)]
+    for name, node in model.tensors.items():
+        if found := model.architecture.split(name):
+            layers[found[0]][found[1]] = node
+    return layers
 
 
-def _zero(
-    operator: LayerOperator,
-    model: Model,
-    choice: ChosenLayer,
-    layer: int,
-    tensors: dict[str, Node],
-) -> None:
-    """Zero what one layer of `tensors` writes to the residual stream."""
+def _zeroed(
+    operator: LayerOperator, model: Model, layer: int, inside: dict[str, Node]
+) -> dict[str, Node]:
+    """A layer's nodes, with zeros for what it writes to the residual stream."""
     patterns = operator.zero_patterns() or model.architecture.family.writes_residual
-    hits = {
-        inside
-        for inside in _layer_tensors(model, choice.layer)
-        if any(fnmatchcase(inside, pattern) for pattern in patterns)
-    }
+    hits = {name for name in inside if any(fnmatchcase(name, pattern) for pattern in patterns)}
     if not hits:
         family = model.architecture.model_type or "this family"
         raise ArchitectureError(
             f"'{operator.operator}': it is not known which tensors of {family} to zero"
             if not patterns
-            else f"'{operator.operator}': nothing in layer {choice.layer} of '{model.label}' "
+            else f"'{operator.operator}': nothing in layer {layer} of '{model.label}' "
             f"matches {', '.join(patterns)}",
             fix="name them with 'zero', as [self_attn.o_proj.*, mlp.down_proj.*]; in a family that "
             "normalises after the sum no zeroing makes a layer an identity",
         )
-    for inside in hits:
-        name = model.architecture.join(layer, inside)
-        tensors[name] = Zeros(dtype=tensors[name].dtype, shape=tensors[name].shape)
+    return {
+        name: Zeros(dtype=node.dtype, shape=node.shape) if name in hits else node
+        for name, node in inside.items()
+    }
 
 
 def _check_fit(operands: Sequence[Model], chosen: Sequence[ChosenLayer]) -> None:

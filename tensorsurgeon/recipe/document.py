@@ -19,7 +19,7 @@ NODE_LIMIT = 50_000
 """Most nodes of a recipe once its aliases are expanded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Mark:
     """A place in the recipe's text; line and column count from one."""
 

@@ -66,16 +66,40 @@ class Operator(BaseModel):
 
 @dataclass(kw_only=True)
 class ParseContext:
-    """What validation needs to know and what it finds, for one recipe."""
+    """What validation needs to know and what it finds, for one recipe.
+
+    Attributes:
+        name: what to call the recipe.
+        operators: the operators it may use, by their keys.
+        models: the names it defines.
+        defined: those of them that are defined so far, as reading goes on.
+        problems: what is wrong with it.
+    """
 
     name: str
     operators: Mapping[str, type[Operator]]
-    problems: list[Problem] = field(default_factory=list)
+    models: frozenset[str] = frozenset()
+    defined: set[str] = field(default_factory=set)
+    problems: list[tuple[Mark, Problem]] = field(default_factory=list)
 
     def report(self, mark: Mark, what: str, fix: str = "") -> None:
         """Note a problem at a place in the recipe."""
         where = f"{self.name}:{mark.line}:{mark.column}"
-        self.problems.append(Problem(where=where, what=what, fix=fix))
+        self.problems.append((mark, Problem(where=where, what=what, fix=fix)))
+
+    def sorted_problems(self) -> list[Problem]:
+        """The problems in the order of the recipe's lines."""
+        return [problem for _, problem in sorted(self.problems, key=lambda found: found[0])]
+
+    def check_name(self, name: str, mark: Mark) -> None:
+        """Note a name that is not defined, or not yet."""
+        if name in self.defined:
+            return
+        if name in self.models:
+            what = f"model '{name}' is used before it is defined"
+            self.report(mark, what, "move its definition up")
+        else:
+            self.report(mark, f"there is no model '{name}'", did_you_mean(name, self.defined))
 
     def report_validation(
         self, error: ValidationError, body: Any, model: type[BaseModel], subject: str
@@ -101,13 +125,15 @@ class ParseContext:
             word = str(path[-1])
             mark = mark_at(body, path, of_key=True)
             self.report(mark, f"{inside} has no parameter '{word}'", did_you_mean(word, known))
+        elif kind == "missing" and isinstance(path[-1], int):
+            what = f"{inside}: a value is missing, there are only {path[-1]}"
+            self.report(mark_at(body, path[:-1]), what)
         elif kind == "missing":
             needs = ", ".join(_fields_at(model, path[:-1]))
             self.report(mark_at(body, path), f"{inside} needs '{path[-1]}'", f"known: {needs}")
         else:
-            message = details["msg"]
-            message = message[:1].lower() + message[1:]
-            self.report(mark_at(body, path), f"{subject}: {parameter}: {message}")
+            what, fix = _in_words(details)
+            self.report(mark_at(body, path), f"{subject}: {parameter}: {what}", fix)
 
 
 def parse_expression(raw: Any, info: ValidationInfo) -> Reference | Operator:
@@ -118,13 +144,12 @@ def parse_expression(raw: Any, info: ValidationInfo) -> Reference | Operator:
     assert isinstance(context, ParseContext)
     mark = getattr(raw, "mark", Mark())
     if isinstance(raw, str):
+        context.check_name(raw, mark)
         return Reference(str(raw), mark)
     if not isinstance(raw, LocatedMap):
-        raise PydanticCustomError(
-            "expression",
-            "a model's name or {{operator: …}}, not {kind}",
-            {"kind": f"a {kind_of(raw)}" if raw is not None else "nothing"},
-        )
+        given = kind_of(raw) if raw is None else f"a {kind_of(raw)}"
+        what = f"a model's name or {{operator: …}}, not {given}"
+        raise PydanticCustomError("expression", "{what}", {"what": what})
     if len(raw) != 1:
         listed = ", ".join(raw)
         context.report(
@@ -174,6 +199,21 @@ Expression = Annotated[
     WithJsonSchema(EXPRESSION_SCHEMA),
 ]
 """A field of this type takes any expression; nested ones are read by the same rules."""
+
+
+def _in_words(details: ErrorDetails) -> tuple[str, str]:
+    """What pydantic found and the fix, as a person would say it."""
+    context = details.get("ctx", {})
+    if details["type"] == "too_long":
+        return f"takes at most {context['max_length']}, not {context['actual_length']}", ""
+    if details["type"] == "too_short":
+        return f"takes at least {context['min_length']}, not {context['actual_length']}", ""
+    if details["type"] == "literal_error":
+        known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        given = str(details["input"])
+        return f"'{given}' is not known", did_you_mean(given, known)
+    message = details["msg"].replace("Input should be", "must be")
+    return message[:1].lower() + message[1:], ""
 
 
 def _reported() -> PydanticCustomError:

@@ -84,18 +84,20 @@ def _parse_models(raw: Any, info: ValidationInfo) -> dict[str, Operator | Refere
     context = info.context
     assert isinstance(context, ParseContext)
     models: dict[str, Operator | Reference] = {}
+    context.models = frozenset(raw)
     for name, value in raw.items():
         if isinstance(value, str) and value not in models:
             models[name] = _source(value)
-            continue
-        try:
-            models[name] = parse_expression(value, info)
-        except PydanticCustomError as error:
-            if error.type != "reported":
-                mark = raw.value_marks[name] if isinstance(raw, LocatedMap) else Mark()
-                context.report(mark, f"model '{name}': {error.message()}")
-            # A stand-in, so that the rest of the recipe is looked through as well.
-            models[name] = Source(path="?")
+        else:
+            try:
+                models[name] = parse_expression(value, info)
+            except PydanticCustomError as error:
+                if error.type != "reported":
+                    mark = raw.value_marks[name] if isinstance(raw, LocatedMap) else Mark()
+                    context.report(mark, f"model '{name}': {error.message()}")
+                # A stand-in, so that the rest of the recipe is looked through as well.
+                models[name] = _source("?")
+        context.defined.add(name)
     return models
 
 
@@ -151,20 +153,15 @@ def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) ->
         recipe = Recipe.model_validate(document, context=context)
     except ValidationError as error:
         context.report_validation(error, document, Recipe, "the recipe")
-        raise RecipeError.of(context.problems) from None
+        raise RecipeError.of(context.sorted_problems()) from None
     _check_names(recipe, document, context)
     if context.problems:
-        raise RecipeError.of(context.problems)
+        raise RecipeError.of(context.sorted_problems())
     return recipe
 
 
 def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) -> None:
-    """Every name is defined before it is used, and every model is used."""
-    defined: set[str] = set()
-    for name, expression in recipe.models.items():
-        _check_references(expression, defined, recipe, context)
-        defined.add(name)
-    _check_references(recipe.result, defined, recipe, context)
+    """Every model is used, and the tokenizer's is there."""
     used = _reachable(recipe)
     tokenizer = recipe.output.tokenizer
     if tokenizer is not None and tokenizer not in recipe.models:
@@ -175,20 +172,6 @@ def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) ->
         if name not in used and name != tokenizer and not context.problems:
             marks = document["models"].key_marks
             context.report(marks[name], f"model '{name}' is never used", "use it or remove it")
-
-
-def _check_references(
-    expression: Operator | Reference, defined: set[str], recipe: Recipe, context: ParseContext
-) -> None:
-    for reference in _references(expression):
-        if reference.name in defined:
-            continue
-        if reference.name in recipe.models:
-            what = f"model '{reference.name}' is used before it is defined"
-            context.report(reference.mark, what, "move its definition up")
-        else:
-            fix = did_you_mean(reference.name, defined)
-            context.report(reference.mark, f"there is no model '{reference.name}'", fix)
 
 
 def _references(expression: Operator | Reference) -> Iterator[Reference]:
