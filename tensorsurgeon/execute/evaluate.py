@@ -113,9 +113,11 @@ class Evaluator:
                 else:
                     self.read(node, start, buffer[:size])
                     np.copyto(vector[:size], buffer[:size])
-            for i in range(count):
-                for j in range(i, count):
-                    gram[i][j] += dot(vectors[i][:size], vectors[j][:size], product[:size])
+            for i, left in enumerate(vectors):
+                for j, right in enumerate(vectors[i + 1 :], start=i + 1):
+                    gram[i][j] += dot(left[:size], right[:size], product[:size])
+                # The square comes last and in place: this vector is not needed any more.
+                gram[i][i] += dot(left[:size], left[:size], left[:size])
         self._scratch.give_back()
         for i in range(count):
             for j in range(i):

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from tensorsurgeon.plan import Plan, Shard
 from tensorsurgeon.specs import size_text
 
 INDEX_NAME = "model.safetensors.index.json"
+
+PAGE = 4096
+"""What direct writes are aligned to, in bytes: the largest block of any usual disk."""
 
 
 def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overwrite: bool) -> None:
@@ -88,6 +91,7 @@ class OutputFolder:
         self.final = final
         self.work = work
         self._shards: dict[str, int] = {}
+        self._direct: dict[str, int] = {}
 
     def lay_down(self, shards: Iterable[Shard]) -> None:
         """Make every shard file at its full size, its header written."""
@@ -96,23 +100,60 @@ class OutputFolder:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             self._shards[shard.name] = descriptor
             os.ftruncate(descriptor, shard.nbytes)
-            self.write(shard.name, 0, memoryview(shard.header))
+            self._write_all(descriptor, 0, memoryview(shard.header))
+            # Not every system and file system can write past the cache.
+            with suppress(AttributeError, OSError):
+                flags = os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT
+                self._direct[shard.name] = os.open(path, flags)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether whole pages are written past the page cache."""
+        return bool(self._direct)
 
     def descriptor(self, shard: str) -> int:
         """The open file descriptor of a shard."""
         return self._shards[shard]
 
     def write(self, shard: str, offset: int, data: memoryview) -> None:
-        """Write bytes at an offset of a shard, all of them."""
-        descriptor, done = self._shards[shard], 0
+        """Write bytes at an offset of a shard, all of them.
+
+        Args:
+            shard: name of the file.
+            offset: where in it, in bytes.
+            data: the bytes; for direct writes they lie at `offset` modulo PAGE in memory.
+        """
+        direct = self._direct.get(shard)
+        head = min(-offset % PAGE, len(data))
+        pages = (len(data) - head) // PAGE * PAGE
+        if direct is None or not pages:
+            self._write_cached(shard, offset, data)
+            return
+        self._write_cached(shard, offset, data[:head])
+        try:
+            self._write_all(direct, offset + head, data[head : head + pages])
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # The file system opens for direct writes, but cannot do this one.
+            self._write_cached(shard, offset + head, data[head : head + pages])
+        self._write_cached(shard, offset + head + pages, data[head + pages :])
+
+    def _write_cached(self, shard: str, offset: int, data: memoryview) -> None:
+        if data:
+            self._write_all(self._shards[shard], offset, data)
+            if len(data) >= PAGE:
+                self.start_write_back(shard, offset, len(data))
+
+    def _write_all(self, descriptor: int, offset: int, data: memoryview) -> None:
+        done = 0
         while done < len(data):
             done += os.pwrite(descriptor, data[done:], offset + done)
 
     def start_write_back(self, shard: str, offset: int, length: int) -> None:
         """Have the kernel write these bytes to disk now rather than all at the last flush.
 
-        On dirty pages this advice starts the writing and drops nothing. It makes a run several
-        times faster than one flush of everything at the end.
+        On dirty pages this advice starts the writing and drops nothing.
         """
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._shards[shard], offset, length, os.POSIX_FADV_DONTNEED)
@@ -165,9 +206,10 @@ class OutputFolder:
 
     def close(self) -> None:
         """Close every shard."""
-        for descriptor in self._shards.values():
+        for descriptor in (*self._shards.values(), *self._direct.values()):
             os.close(descriptor)
         self._shards.clear()
+        self._direct.clear()
 
 
 @contextmanager

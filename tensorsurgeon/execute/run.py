@@ -7,16 +7,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tensorsurgeon.checkpoint import ShardReader
-from tensorsurgeon.errors import OutputError
-from tensorsurgeon.execute.copying import copy_tensor
+from tensorsurgeon.execute.copying import Copier
 from tensorsurgeon.execute.output import OutputFolder, output_folder
-from tensorsurgeon.plan import OutputTensor, Plan, Stored, Zeros, scratch_needs
-
-if TYPE_CHECKING:
-    from tensorsurgeon.kernels import Scratch
+from tensorsurgeon.execute.staging import TensorWriter
+from tensorsurgeon.plan import OutputTensor, Plan, Stored, scratch_needs
 
 Progress = Callable[[int, int], None]
 """Called a few times a second with bytes done and bytes in all."""
@@ -105,7 +101,7 @@ class _Work:
         """Make every tensor, and raise the first thing that went wrong."""
         if self._needs is not None:
             # Imported before the threads start, or they would race for it.
-            import tensorsurgeon.execute.evaluate  # noqa: F401
+            import tensorsurgeon.execute.compute  # noqa: F401
 
         self._done = [0] * threads
         workers = [
@@ -129,75 +125,46 @@ class _Work:
         progress(self._total, self._total)
 
     def _work(self, index: int) -> None:
+        """What one thread does: take a tensor, make it, take the next."""
+
         def step(count: int) -> None:
             self._done[index] += count
             if self._stop.is_set():
                 raise _StoppedError
 
         try:
-            scratch = self._make_scratch()
-            while self._waiting and not self._stop.is_set():
+            make = self._maker(step)
+            while not self._stop.is_set():
                 try:
                     tensor = self._waiting.popleft()
-                except IndexError:  # another thread took the last one
+                except IndexError:  # none is left
                     return
-                self._make(tensor, scratch, step)
+                make(tensor)
         except _StoppedError:
             pass
         except BaseException as error:
             self._failures.append(error)
             self._stop.set()
 
-    def _make_scratch(self) -> "Scratch | None":
-        if self._needs is None:
-            return None
-        from tensorsurgeon.kernels import Scratch
+    def _maker(self, step: Callable[[int], None]) -> Callable[[OutputTensor], None]:
+        """A function that makes tensors with buffers of its own."""
+        writer = TensorWriter(self.output)
+        copier = Copier(self.reader, self.output, writer, step)
+        compute: Callable[[OutputTensor], None] | None = None
+        if self._needs is not None:
+            from tensorsurgeon.execute.compute import Computer
 
-        needs = self._needs
-        return Scratch(values=needs.values, doubles=needs.doubles, wide=needs.wide)
+            compute = Computer(self.reader, writer, self._needs, step, self.notes.append).compute
 
-    def _make(
-        self, tensor: OutputTensor, scratch: "Scratch | None", step: Callable[[int], None]
-    ) -> None:
-        if tensor.is_copied:
-            if isinstance(tensor.node, Stored):
-                place = (tensor.shard, tensor.offset)
-                copy_tensor(tensor.node.tensor, self.reader, self.output, place, step)
-            else:
-                assert isinstance(tensor.node, Zeros)  # a new file is zero where nothing is written
-            return
-        assert scratch is not None
-        self._compute(tensor, scratch, step)
+        def make(tensor: OutputTensor) -> None:
+            if not tensor.is_copied:
+                assert compute is not None
+                compute(tensor)
+            elif isinstance(tensor.node, Stored):
+                copier.copy(tensor.node.tensor, tensor.shard, tensor.offset)
+            # Else zeros, and a new file is zero where nothing is written.
 
-    def _compute(
-        self, tensor: OutputTensor, scratch: "Scratch", step: Callable[[int], None]
-    ) -> None:
-        import numpy as np
-
-        from tensorsurgeon.execute.evaluate import Evaluator, spans
-        from tensorsurgeon.kernels import encode
-
-        evaluator = Evaluator(self.reader, scratch, step, self.notes.append)
-        elements, dtype = tensor.spec.elements, tensor.spec.dtype
-        size = dtype.bits // 8
-        scratch.set_precision(wide=dtype.wide)
-        lost = 0
-        with np.errstate(all="ignore"):
-            node = evaluator.prepare(tensor.node, elements)
-            buffer = scratch.take()
-            for start, stop in spans(elements):
-                values, raw = buffer[: stop - start], scratch.raw[: (stop - start) * size]
-                evaluator.read(node, start, values)
-                lost += encode(values, dtype, raw, scratch.words[: stop - start])
-                at = tensor.offset + start * size
-                self.output.write(tensor.shard, at, raw.data)
-                self.output.start_write_back(tensor.shard, at, len(raw))
-            scratch.give_back()
-        if lost:
-            raise OutputError(
-                f"tensor '{tensor.spec.name}': {lost} values are too large for {dtype.value}",
-                fix="choose a wider output: dtype",
-            )
+        return make
 
 
 def default_threads() -> int:

@@ -14,7 +14,7 @@ def dot(left: Doubles, right: Doubles, product: Doubles) -> float:
     Args:
         left: (n,) values.
         right: (n,) values.
-        product: (n,) scratch.
+        product: (n,) scratch; may be one of the two, which is then overwritten.
     """
     np.multiply(left, right, out=product)
     return float(np.add.reduce(product))

@@ -17,8 +17,8 @@ COPYING_BASE = 50_000_000
 COMPUTING_BASE = 66_000_000
 """Bytes resident where numpy is loaded."""
 
-COPY_BUFFER = 1 << 20
-"""Bytes of a thread's buffer where the kernel cannot copy by itself."""
+STAGING_BYTES = (4 << 20) + 4096
+"""Bytes of a thread's buffer in front of the output."""
 
 _PER_TENSOR = 2_500
 """Bytes of plan for each tensor of the result."""
@@ -37,8 +37,8 @@ def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int) -> int:
     listed = list(jobs)
     needs = scratch_needs(listed)
     base = COMPUTING_BASE if needs else COPYING_BASE
-    scratch = needs.nbytes if needs else COPY_BUFFER
-    return base + _PER_TENSOR * len(listed) + threads * (scratch + _PER_THREAD)
+    scratch = needs.nbytes if needs else 0
+    return base + _PER_TENSOR * len(listed) + threads * (STAGING_BYTES + scratch + _PER_THREAD)
 
 
 def threads_within(jobs: Iterable[tuple[Node, DType]], threads: int, budget: int) -> int:

@@ -1,0 +1,64 @@
+"""Tensors that are computed: evaluated span by span, rounded once, and written."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.errors import OutputError
+from tensorsurgeon.execute.evaluate import Evaluator, spans
+from tensorsurgeon.execute.staging import TensorWriter
+from tensorsurgeon.kernels import Scratch, encode
+from tensorsurgeon.plan import OutputTensor
+from tensorsurgeon.plan.forecast import ScratchNeeds
+
+
+class Computer:
+    """Computes tensors for one thread.
+
+    Args:
+        reader: has the sources' files open.
+        writer: this thread's way to the output.
+        needs: the buffers that any of the tensors needs.
+        step: told the number of bytes after each read; may raise to stop the run.
+        note: told what an operator has to say of its coefficients.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        writer: TensorWriter,
+        needs: ScratchNeeds,
+        step: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._scratch = Scratch(values=needs.values, doubles=needs.doubles, wide=needs.wide)
+        self._evaluator = Evaluator(reader, self._scratch, step, note)
+        self._writer = writer
+
+    def compute(self, tensor: OutputTensor) -> None:
+        """Make a tensor and write it.
+
+        Raises:
+            OutputError: a finite value is too large for the tensor's dtype.
+        """
+        spec, scratch = tensor.spec, self._scratch
+        size = spec.dtype.bits // 8
+        scratch.set_precision(wide=spec.dtype.wide)
+        self._writer.start(tensor.shard, tensor.offset)
+        lost = 0
+        with np.errstate(all="ignore"):
+            node = self._evaluator.prepare(tensor.node, spec.elements)
+            buffer = scratch.take()
+            for start, stop in spans(spec.elements):
+                values = buffer[: stop - start]
+                self._evaluator.read(node, start, values)
+                raw = np.frombuffer(self._writer.reserve(len(values) * size), np.uint8)
+                lost += encode(values, spec.dtype, raw, scratch.words[: len(values)])
+            scratch.give_back()
+        self._writer.finish()
+        if lost:
+            raise OutputError(
+                f"tensor '{spec.name}': {lost} values are too large for {spec.dtype.value}",
+                fix="choose a wider output: dtype",
+            )

@@ -1,0 +1,55 @@
+"""One thread's way to the output: bytes in order, gathered into large writes past the page cache.
+
+Direct writes must begin and end on a page, in the file and in memory. So a tensor's bytes are
+gathered in a page-aligned buffer at the place within a page that they have in the file; whole
+pages go directly, and only the two ends of a tensor, which share a page with its neighbours, go
+through the cache. The output then neither pushes the sources out of the cache nor waits for one
+large flush at the end.
+"""
+
+import mmap
+
+from tensorsurgeon.execute.output import PAGE, OutputFolder
+
+STAGING = 4 << 20
+"""Bytes gathered for one write."""
+
+
+class TensorWriter:
+    """Writes tensors one after the other, each from its first byte to its last.
+
+    Args:
+        output: where to.
+    """
+
+    def __init__(self, output: OutputFolder) -> None:
+        self._output = output
+        self._memory = memoryview(mmap.mmap(-1, STAGING + PAGE))  # begins on a page
+        self._shard = ""
+        self._offset = 0
+        self._begin = self._end = 0
+
+    def start(self, shard: str, offset: int) -> None:
+        """Begin a tensor at an offset of a shard."""
+        self._shard, self._offset = shard, offset
+        self._begin = self._end = offset % PAGE
+
+    def reserve(self, count: int) -> memoryview:
+        """Where the tensor's next `count` bytes go, at most STAGING; fill it before going on."""
+        if self._end + count > len(self._memory):
+            self._spill()
+        self._end += count
+        return self._memory[self._end - count : self._end]
+
+    def finish(self) -> None:
+        """Write what is left of the tensor."""
+        self._output.write(self._shard, self._offset, self._memory[self._begin : self._end])
+
+    def _spill(self) -> None:
+        """Write up to the last whole page, and keep what comes after it."""
+        rest = (self._offset + self._end - self._begin) % PAGE
+        cut = self._end - rest
+        self._output.write(self._shard, self._offset, self._memory[self._begin : cut])
+        self._offset += cut - self._begin
+        self._memory[:rest] = self._memory[cut : self._end]
+        self._begin, self._end = 0, rest

@@ -1,0 +1,85 @@
+"""What the tests share: the command line as a subprocess, the real models, the peer.
+
+Nothing heavy is imported here: models are made by scripts of their own, once, under `models/`.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Protocol
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODELS = ROOT / "models"
+
+
+class RunCli(Protocol):
+    """Runs `python -m tensorsurgeon ARGUMENTS` to its end, and captures both streams as text."""
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CompletedProcess[str]:
+        """`env` is added to this process's environment; the exit code is the caller's to check."""
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> RunCli:
+    def run_cli(
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tensorsurgeon", *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | (env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run_cli
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct: 30 Llama layers, tied embeddings, one bfloat16 file of 269 MB."""
+    folder = MODELS / "SmolLM2-135M-Instruct"
+    if not folder.exists():
+        run_script(ROOT / "recipes" / "smollm2.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_tuned(smollm2: Path) -> Path:
+    """The same model a few optimiser steps later: same names and shapes, every tensor differs."""
+    folder = MODELS / "SmolLM2-135M-tuned"
+    if not folder.exists():
+        run_script(ROOT / "tests" / "real" / "tune.py", smollm2, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mergekit_python() -> Path:
+    """The interpreter of the environment that has mergekit, the second implementation."""
+    python = ROOT / ".venv-mergekit" / "bin" / "python"
+    if not python.exists():
+        pytest.fail(f"mergekit is not installed in {python.parent.parent}: run `make test` once")
+    return python
+
+
+def run_script(script: Path, *arguments: Path) -> None:
+    """Runs one of our own scripts; its output is shown only if it fails."""
+    done = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{script.name} failed:\n{done.stdout}{done.stderr}")
