@@ -23,11 +23,15 @@ from tensorsurgeon.errors import (
     RecipeError,
     TensorSurgeonError,
     did_you_mean,
+    shortened,
 )
 from tensorsurgeon.execute import Progress, Result, check_destination, default_threads, run_plan
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
+
+COPYING_THREADS = 4
+"""Threads that keep a fast disk busy where nothing is computed."""
 
 
 def plan(
@@ -50,8 +54,7 @@ def plan(
     parsed = _with_sources(_read_recipe(path), path, sources or {})
     checkpoints = _open_sources(parsed, path)
     made = make_plan(parsed, checkpoints, name=str(path))
-    destination = Path(output) if output is not None else _destination(parsed, path.parent)
-    return replace(made, destination=destination)
+    return replace(made, destination=_destination(parsed, path, output))
 
 
 def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | None = None) -> int:
@@ -59,13 +62,17 @@ def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | Non
 
     Args:
         plan: the plan.
-        threads: the most to use; by default one for each processor.
+        threads: the most to use; by default one more than there are processors, and no more
+            than COPYING_THREADS where nothing is computed.
         max_memory: budget of resident bytes that is kept; by default there is none.
 
     Raises:
         PlanError: the budget is too small for even one thread.
     """
-    most = min(threads or default_threads(), max(len(plan.tensors), 1))
+    if threads is None:
+        computes = any(not tensor.is_copied for tensor in plan.tensors)
+        threads = default_threads() if computes else min(default_threads(), COPYING_THREADS)
+    most = min(threads, max(len(plan.tensors), 1))
     return most if max_memory is None else threads_within(plan.jobs(), most, max_memory)
 
 
@@ -105,7 +112,7 @@ def apply(
     Args:
         plan: from `plan`.
         overwrite: replace a checkpoint that is there.
-        threads: the most threads to use; by default one for each processor.
+        threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
         progress: called a few times a second with bytes done and bytes in all.
 
@@ -189,10 +196,11 @@ def _sources_of(recipe: Recipe) -> Iterator[Source]:
 def _locate(source: Source, recipe: Path) -> Path:
     """The folder of a source, relative to the recipe's own."""
     path = source.path
-    folder = Path(os.path.normpath(recipe.parent / Path(path).expanduser()))
+    where = f"{recipe}:{source.mark.line}:{source.mark.column}"
+    folder = _beside(recipe, path)
+    _check_usable(folder, where, CheckpointError)
     if folder.exists():
         return folder
-    where = f"{recipe}:{source.mark.line}:{source.mark.column}"
     if path.startswith((".", "/", "~")) or not _is_repo(path):
         beside = [e.name for e in folder.parent.glob("*/")] if folder.parent.is_dir() else []
         fix = did_you_mean(folder.name, beside) if beside else ""
@@ -210,7 +218,25 @@ def _is_repo(path: str) -> bool:
     return path.startswith("hf://") or path.partition("@")[0].count("/") == 1
 
 
-def _destination(recipe: Recipe, base: Path) -> Path | None:
-    if recipe.output.path is None:
+def _destination(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:
+    if output is None and recipe.output.path is None:
         return None
-    return Path(os.path.normpath(base / Path(recipe.output.path).expanduser()))
+    folder = Path(output) if output is not None else _beside(path, recipe.output.path or "")
+    _check_usable(folder, str(path) if output is None else "-o", PlanError)
+    return folder
+
+
+def _beside(recipe: Path, path: str) -> Path:
+    """A path as a recipe gives it: relative to the recipe's own folder, `~` for a home."""
+    return Path(os.path.normpath(recipe.parent / os.path.expanduser(path)))
+
+
+def _check_usable(path: Path, where: str, kind: type[TensorSurgeonError]) -> None:
+    """A path too long, or with a NUL in it, is refused here, not by the first call that uses it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise kind(f"'{shortened(str(path))}' cannot be used: {reason}", where=where) from None

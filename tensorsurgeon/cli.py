@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tensorsurgeon import __version__
-from tensorsurgeon.errors import TensorSurgeonError
+from tensorsurgeon.errors import OutputError, TensorSurgeonError, printable
 from tensorsurgeon.specs import parse_size
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _Size(click.ParamType[int]):
         try:
             return parse_size(value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(printable(str(error)), param, ctx)
 
 
 class _Assignment(click.ParamType[tuple[str, str]]):
@@ -42,7 +42,7 @@ class _Assignment(click.ParamType[tuple[str, str]]):
     ) -> tuple[str, str]:
         name, equals, folder = str(value).partition("=")
         if not equals or not name or not folder:
-            self.fail(f"'{value}' is not NAME=DIR", param, ctx)
+            self.fail(f"'{printable(str(value))}' is not NAME=DIR", param, ctx)
         return name, folder
 
 
@@ -53,7 +53,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from tensorsurgeon.errors import did_you_mean, printable
+            from tensorsurgeon.errors import did_you_mean
 
             commands = did_you_mean(args[0], self.list_commands(ctx))
             ctx.fail(f"there is no command '{printable(args[0])}': {commands}")
@@ -82,7 +82,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--threads",
                 type=click.IntRange(1, 256),
-                help="Tensors worked on at a time; by default one for each processor.",
+                help="Tensors worked on at a time; by default one more than there are processors.",
             ),
             click.option(
                 "--max-memory",
@@ -155,9 +155,9 @@ def plan(
     if as_json:
         _print_json(report.plan_json(made, threads=count, memory=memory, free=free))
         return
-    click.echo(report.plan_text(made, threads=count, memory=memory, free=free))
+    _print(report.plan_text(made, threads=count, memory=memory, free=free))
     if made.destination is not None and made.destination.exists():
-        _say(f"note: {made.destination} is already there: apply needs --overwrite")
+        _say(printable(f"note: {made.destination} is already there: apply needs --overwrite"))
 
 
 @cli.command()
@@ -179,7 +179,7 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
     if as_json:
         _print_json(report.checkpoint_json(found, depth, family))
     else:
-        click.echo(report.checkpoint_text(found, depth, family))
+        _print(report.checkpoint_text(found, depth, family))
 
 
 @cli.command()
@@ -205,10 +205,6 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: nothing is left of the output")
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; stdout must not be flushed once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except TensorSurgeonError as error:
         _say(_colored(str(error)))
         sys.exit(error.exit_code)
@@ -224,6 +220,18 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _print(text: str) -> None:
+    """Data, to stdout; quietly over where its reader has gone."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        # What is left in the buffer must not be flushed once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        raise OutputError(f"cannot be written: {error.strerror}", where="stdout") from None
+
+
 def _colored(message: str) -> str:
     if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
         return message
@@ -236,7 +244,7 @@ def _colored(message: str) -> str:
 def _print_json(value: object) -> None:
     import json
 
-    click.echo(json.dumps(value, indent=2))
+    _print(json.dumps(value, indent=2))
 
 
 def _free_disk(plan: "Plan") -> int | None:
@@ -256,7 +264,7 @@ def _progress(*, quiet: bool) -> Iterator["Progress | None"]:
     """A bar with bytes, speed and time left on a terminal; else a line every few seconds."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import (
             BarColumn,

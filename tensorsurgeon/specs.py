@@ -9,8 +9,8 @@ SPAN = 1 << 18
 """Elements in a span, the unit of reading, arithmetic and reduction.
 
 It is fixed, whatever the threads and the memory budget, so that sums over a tensor are always
-taken in the same order and the same recipe gives the same bytes everywhere. 2^18 float32 values
-are 1 MiB: small enough to stay in a core's cache, large enough that calls cost nothing.
+taken in the same order and the same recipe gives the same bytes everywhere. 2^18 float64 values
+are 2 MiB: small enough for a processor's cache, large enough that calls cost nothing.
 """
 
 
@@ -53,11 +53,6 @@ class DType(Enum):
     def computable(self) -> bool:
         """Whether methods can do arithmetic on it; every other dtype is only ever copied."""
         return self in _COMPUTABLE
-
-    @property
-    def wide(self) -> bool:
-        """Whether arithmetic towards it is done in float64 rather than float32."""
-        return self in (DType.F32, DType.F64)
 
 
 _COMPUTABLE = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2})

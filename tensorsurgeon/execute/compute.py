@@ -10,7 +10,6 @@ from tensorsurgeon.execute.evaluate import Evaluator, spans
 from tensorsurgeon.execute.staging import TensorWriter
 from tensorsurgeon.kernels import Scratch, encode
 from tensorsurgeon.plan import OutputTensor
-from tensorsurgeon.plan.forecast import ScratchNeeds
 
 
 class Computer:
@@ -19,7 +18,7 @@ class Computer:
     Args:
         reader: has the sources' files open.
         writer: this thread's way to the output.
-        needs: the buffers that any of the tensors needs.
+        buffers: how many span buffers the tensors need at most.
         step: told the number of bytes after each read; may raise to stop the run.
         note: told what an operator has to say of its coefficients.
     """
@@ -28,11 +27,11 @@ class Computer:
         self,
         reader: ShardReader,
         writer: TensorWriter,
-        needs: ScratchNeeds,
+        buffers: int,
         step: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
-        self._scratch = Scratch(values=needs.values, doubles=needs.doubles, wide=needs.wide)
+        self._scratch = Scratch(buffers)
         self._evaluator = Evaluator(reader, self._scratch, step, note)
         self._writer = writer
 
@@ -44,7 +43,6 @@ class Computer:
         """
         spec, scratch = tensor.spec, self._scratch
         size = spec.dtype.bits // 8
-        scratch.set_precision(wide=spec.dtype.wide)
         self._writer.start(tensor.shard, tensor.offset)
         lost = 0
         with np.errstate(all="ignore"):

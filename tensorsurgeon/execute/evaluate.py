@@ -69,7 +69,7 @@ class Evaluator:
         Args:
             node: as `prepare` returned it.
             start: first element.
-            out: (n,) values in the precision of this thread's scratch.
+            out: (n,) float64.
         """
         if isinstance(node, Stored):
             self._read_stored(node, start, out)
@@ -103,22 +103,17 @@ class Evaluator:
         """(n, n) dot products of all inputs, each span's in float64, summed span after span."""
         count = len(inputs)
         gram = [[0.0] * count for _ in range(count)]
-        buffer = self._scratch.take()
-        *vectors, product = self._scratch.doubles[: count + 1]
+        buffers = [self._scratch.take() for _ in range(count + 1)]
         for start, stop in spans(elements):
-            size = stop - start
+            *vectors, product = (buffer[: stop - start] for buffer in buffers)
             for node, vector in zip(inputs, vectors, strict=True):
-                if self._scratch.wide:
-                    self.read(node, start, vector[:size])
-                else:
-                    self.read(node, start, buffer[:size])
-                    np.copyto(vector[:size], buffer[:size])
+                self.read(node, start, vector)
             for i, left in enumerate(vectors):
                 for j, right in enumerate(vectors[i + 1 :], start=i + 1):
-                    gram[i][j] += dot(left[:size], right[:size], product[:size])
+                    gram[i][j] += dot(left, right, product)
                 # The square comes last and in place: this vector is not needed any more.
-                gram[i][i] += dot(left[:size], left[:size], left[:size])
-        self._scratch.give_back()
+                gram[i][i] += dot(left, left, left)
+        self._scratch.give_back(count + 1)
         for i in range(count):
             for j in range(i):
                 gram[i][j] = gram[j][i]

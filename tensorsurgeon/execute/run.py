@@ -12,7 +12,7 @@ from tensorsurgeon.checkpoint import ShardReader
 from tensorsurgeon.execute.copying import Copier
 from tensorsurgeon.execute.output import OutputFolder, output_folder
 from tensorsurgeon.execute.staging import TensorWriter
-from tensorsurgeon.plan import OutputTensor, Plan, Stored, scratch_needs
+from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
 
 Progress = Callable[[int, int], None]
 """Called a few times a second with bytes done and bytes in all."""
@@ -92,14 +92,14 @@ class _Work:
         self.notes: list[str] = []
         self._total = plan.bytes_read
         self._waiting = deque(sorted(plan.tensors, key=lambda tensor: -tensor.bytes_read))
-        self._needs = scratch_needs(plan.jobs())
+        self._buffers = buffers_needed(plan.jobs())
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._done: list[int] = []
 
     def run(self, threads: int, progress: Progress) -> None:
         """Make every tensor, and raise the first thing that went wrong."""
-        if self._needs is not None:
+        if self._buffers:
             # Imported before the threads start, or they would race for it.
             import tensorsurgeon.execute.compute  # noqa: F401
 
@@ -151,10 +151,10 @@ class _Work:
         writer = TensorWriter(self.output)
         copier = Copier(self.reader, self.output, writer, step)
         compute: Callable[[OutputTensor], None] | None = None
-        if self._needs is not None:
+        if self._buffers:
             from tensorsurgeon.execute.compute import Computer
 
-            compute = Computer(self.reader, writer, self._needs, step, self.notes.append).compute
+            compute = Computer(self.reader, writer, self._buffers, step, self.notes.append).compute
 
         def make(tensor: OutputTensor) -> None:
             if not tensor.is_copied:
@@ -168,7 +168,7 @@ class _Work:
 
 
 def default_threads() -> int:
-    """As many as the processors this process may use."""
+    """One for each processor this process may use, and one that waits for the disk meanwhile."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return len(os.sched_getaffinity(0)) + 1
+    return (os.cpu_count() or 1) + 1

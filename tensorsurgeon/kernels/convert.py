@@ -1,18 +1,16 @@
 """Stored bytes to values and back; the one place where anything is rounded.
 
-Every decoding is exact, but for float64 read as float32. Encoding rounds once, to nearest, ties
-to even, and keeps NaN a NaN.
+Values are float64, so decoding is exact. Encoding rounds to nearest, ties to even, and keeps NaN
+a NaN. To bfloat16 it goes by way of float32, whose rounding moves a value only if it lies within
+2^-17 of a unit in the last place from a tie.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tensorsurgeon.kernels.scratch import Raw, Values
+from tensorsurgeon.kernels.scratch import Raw, Values, Words
 from tensorsurgeon.specs import DType
-
-Words = NDArray[np.uint32]
 
 _HALF = np.uint32(16)
 _ONE = np.uint32(1)
@@ -23,6 +21,7 @@ _NUMPY = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 
 _LARGEST = {
     DType.F32: float(np.finfo(np.float32).max),
+    DType.BF16: float.fromhex("0x1.fep127"),
     DType.F16: 65504.0,
     DType.F8_E4M3: 448.0,
     DType.F8_E5M2: 57344.0,
@@ -36,24 +35,22 @@ def decode(raw: Raw, dtype: DType, out: Values, words: Words) -> None:
     Args:
         raw: (n * itemsize,) bytes as they are in the file, little-endian.
         dtype: what they are.
-        out: (n,) float32 or float64, filled.
+        out: (n,) float64, filled.
         words: (n,) scratch.
     """
     if dtype is DType.BF16:
-        bits = out.view(np.uint32) if out.dtype == np.float32 else words
-        np.copyto(bits, raw.view("<u2"))
-        np.left_shift(bits, _HALF, out=bits)
-        if bits is words:
-            np.copyto(out, words.view(np.float32))
+        np.copyto(words, raw.view("<u2"))
+        np.left_shift(words, _HALF, out=words)
+        np.copyto(out, words.view(np.float32))
     else:
         np.copyto(out, raw.view(_numpy_dtype(dtype)), casting="unsafe")
 
 
 def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
-    """Stored bytes of values, rounded once, to nearest even.
+    """Stored bytes of values, rounded to nearest even.
 
     Args:
-        values: (n,) float32 or float64; overwritten.
+        values: (n,) float64; overwritten.
         dtype: what to store.
         raw: (n * itemsize,) bytes, filled.
         words: (n,) scratch.
@@ -61,12 +58,12 @@ def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
     Returns:
         How many finite values became infinite or NaN, since the dtype cannot hold them.
     """
-    if dtype is DType.BF16:
-        assert values.dtype == np.float32
-        _encode_bf16(values, raw, words)
-        return 0  # its exponent is float32's
-    stored = raw.view(_numpy_dtype(dtype))
     fits = dtype is DType.F64 or _within(values, _LARGEST[dtype])
+    if dtype is DType.BF16:
+        finite = 0 if fits else np.count_nonzero(np.isfinite(values))
+        _encode_bf16(values, raw, words)
+        return 0 if fits else int(finite - np.count_nonzero(np.isfinite(_floats(raw))))
+    stored = raw.view(_numpy_dtype(dtype))
     np.copyto(stored, values, casting="unsafe")
     if fits:
         return 0
@@ -74,16 +71,24 @@ def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
 
 
 def _encode_bf16(values: Values, raw: Raw, words: Words) -> None:
-    bits = values.view(np.uint32)
-    if np.isnan(np.maximum.reduce(values, initial=-np.inf)):
+    floats = words.view(np.float32)
+    np.copyto(floats, values, casting="same_kind")
+    if np.isnan(np.maximum.reduce(floats, initial=-np.inf)):
         # Rounding could carry a NaN's payload into the sign, so it loses the payload first.
-        values[np.isnan(values)] = _QUIET_NAN
-    np.right_shift(bits, _HALF, out=words)
-    np.bitwise_and(words, _ONE, out=words)
-    np.add(words, _BELOW_TIE, out=words)
-    np.add(bits, words, out=bits)
-    np.right_shift(bits, _HALF, out=bits)
-    np.copyto(raw.view("<u2"), bits, casting="unsafe")
+        floats[np.isnan(floats)] = _QUIET_NAN
+    # A number is even if its lowest kept bit is 0: then a tie must not carry.
+    lowest = values.view(np.uint32)[: len(words)]
+    np.right_shift(words, _HALF, out=lowest)
+    np.bitwise_and(lowest, _ONE, out=lowest)
+    np.add(lowest, _BELOW_TIE, out=lowest)
+    np.add(words, lowest, out=words)
+    np.right_shift(words, _HALF, out=words)
+    np.copyto(raw.view("<u2"), words, casting="unsafe")
+
+
+def _floats(raw: Raw) -> Values:
+    """bfloat16 bytes as new floats, for the rare look at what was stored."""
+    return (raw.view("<u2").astype(np.uint32) << _HALF).view(np.float32).astype(np.float64)
 
 
 def _within(values: Values, largest: float) -> bool:

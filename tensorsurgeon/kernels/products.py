@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tensorsurgeon.kernels.scratch import Doubles
+from tensorsurgeon.kernels.scratch import Values
 
 
-def dot(left: Doubles, right: Doubles, product: Doubles) -> float:
+def dot(left: Values, right: Values, product: Values) -> float:
     """The dot product of two spans.
 
     A product of two float32 is exact in float64. The sum is numpy's pairwise one, whose order

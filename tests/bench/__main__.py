@@ -169,7 +169,7 @@ def write_results(folder: Path, results: Results) -> None:
 @click.option(
     "--floor-write",
     type=click.Choice(["early", "direct", "buffered"]),
-    default="early",
+    default="direct",
     help="How the floor gets its bytes to disk.",
 )
 @click.option("--flatness/--no-flatness", default=True, help="Peak memory at growing sizes.")

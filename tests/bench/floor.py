@@ -3,8 +3,8 @@
 A program of its own, on the standard library alone, started as
 `python -I -S floor.py WRITE OUT SIZE INPUT...` where WRITE is one of
 
-- early: write-back of a chunk is started as soon as it is written (the default);
-- direct: O_DIRECT, past the page cache;
+- direct: O_DIRECT, past the page cache (the default, and the fastest as a rule);
+- early: write-back of a chunk is started as soon as it is written;
 - buffered: plain writes, the kernel decides; everything is flushed at the end.
 
 Two threads, positioned reads and writes, one reused buffer each. What is written is whatever
