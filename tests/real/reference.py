@@ -79,12 +79,12 @@ def from_bfloat16(bits: Bits) -> Float64:
 
 
 def count_off(
-    computed: Bits, exact: Float64, inputs: Sequence[Float64], precision: float = 2**-23
+    computed: Bits, exact: Float64, inputs: Sequence[Float64], precision: float = 2**-51
 ) -> int:
     """How many elements are not `exact` rounded once, though none is off by more than one ulp.
 
     An exception is made where the inputs cancel, and little or nothing of them is left: there an
-    error of `precision` times the inputs may be many ulps of the result. It is float32's.
+    error of `precision` times the inputs may be many ulps of the result. It is float64's.
 
     Raises:
         AssertionError: an element is further off.

@@ -62,11 +62,11 @@ def test_elements_an_ulp_off_are_counted_and_those_further_off_are_refused() -> 
         count_off(np.array([one, one + 2 * ulp, one], dtype=np.uint16), exact, inputs)
 
 
-def test_what_is_left_of_inputs_that_cancel_may_be_off_by_their_float32_rounding() -> None:
-    left = to_bfloat16(np.array([2.0**-24]))
+def test_what_is_left_of_inputs_that_cancel_may_be_off_by_their_float64_rounding() -> None:
+    left = to_bfloat16(np.array([2.0**-52]))
     assert count_off(left, np.zeros(1), [np.ones(1), -np.ones(1)]) == 1
     with pytest.raises(AssertionError):
-        count_off(left, np.zeros(1), [np.full(1, 0.1), np.full(1, -0.1)])
+        count_off(left, np.zeros(1), [np.full(1, 2.0**-4), np.full(1, -(2.0**-4))])
 
 
 def test_linear_of_known_vectors() -> None:
