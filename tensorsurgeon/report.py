@@ -141,7 +141,7 @@ def checkpoint_text(checkpoint: Checkpoint, depth: int | None, family: str) -> s
             tensor.spec.dtype.value,
             "x".join(map(str, tensor.spec.shape)) or "scalar",
             size_text(tensor.spec.nbytes),
-            tensor.path.name,
+            printable(tensor.path.name),
         )
         for tensor in tensors
     ]

@@ -1,31 +1,38 @@
 """config.json of a model with other layers, or with weights of another dtype.
 
-Every setting that a config keeps for each layer follows its layer: lists of the old depth's
-length, lists of layer indices, and what transformers would derive from an index.
+Every setting that a config keeps for each layer follows its layer, and so does what transformers
+would derive from a layer's index; what cannot follow is refused.
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tensorsurgeon.arch.architecture import Architecture
+from tensorsurgeon.arch.derived import PerLayer
+from tensorsurgeon.arch.per_layer import check_moves, periods_in, read_settings, write_settings
+from tensorsurgeon.arch.structure import Shapes, Slot, check_kinds
 from tensorsurgeon.errors import ArchitectureError
-
-_NOT_PER_LAYER = ("architectures", "eos_token_id", "bos_token_id", "pad_token_id", "torch_dtype")
-"""Lists whose length has nothing to do with the depth, though it may happen to equal it."""
-
-_INDEX_LISTS = ("mlp_only_layers",)
-"""Lists of the indices of layers that are special."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSource:
-    """Where a layer of the new model comes from: a model, and its layer there."""
+    """Where a layer of the new model comes from: a model, and its layer there.
+
+    Attributes:
+        architecture: how that model speaks of layers.
+        config: its config.json.
+        layer: the layer's index there.
+        tensors: the shapes of all its tensors; without them it is not checked that layers are of
+            the kinds that their new places ask for.
+    """
 
     architecture: Architecture
     config: Mapping[str, Any]
     layer: int
+    tensors: Shapes = field(default_factory=dict)
 
 
 def config_with_layers(
@@ -39,28 +46,33 @@ def config_with_layers(
         layers: the new model's layers.
 
     Raises:
-        ArchitectureError: a setting of one model's layers that another's config lacks.
+        ArchitectureError: something about a layer would change with its place, or one model's
+            config has a setting for each layer that another's lacks.
     """
     new = copy.deepcopy(dict(config))
-    moved = any(source.layer != index for index, source in enumerate(layers))
-    if not moved and len(layers) == architecture.depth:
+    unmoved = [source.layer for source in layers] == list(range(architecture.depth))
+    if unmoved and all(source.config == config for source in layers):
         return new
-    text = new[architecture.text_config] if architecture.text_config else new
-    text[architecture.depth_key] = len(layers)
-    settings = {id(source.config): _per_layer(source) for source in layers}
-    keys = sorted({key for found in settings.values() for key in found})
-    for key in keys:
-        lacking = next((s for s in layers if key not in settings[id(s.config)]), None)
-        if lacking is not None:
-            raise ArchitectureError(
-                f"config.json of one stacked model sets '{key}' for each layer, another's does not"
-            )
-        text[key] = [settings[id(source.config)][key][source.layer] for source in layers]
-    for key in _INDEX_LISTS:
-        if key in keys:
-            text[key] = [layer for layer, special in enumerate(text[key]) if special]
-    if "mlp_only_layers" in keys and text.get("decoder_sparse_step", 1) != 1:
-        text["decoder_sparse_step"] = 1  # what it said of each index is in the list now
+    distinct = {id(source.config): source for source in layers}
+    models = {identity: _SourceModel(source) for identity, source in distinct.items()}
+    for identity, model in models.items():
+        check_moves(
+            model.text,
+            model.architecture.family,
+            model.settings,
+            [(s.layer, index) for index, s in enumerate(layers) if id(s.config) == identity],
+        )
+    settings = _gathered([(models[id(source.config)], source.layer) for source in layers])
+    _check_last(architecture, settings)
+    ground = next((model for model in models.values() if model.config == config), None)
+    if ground is not None:
+        slots = [models[id(source.config)].slots[source.layer] for source in layers]
+        check_kinds(ground.slots, slots)
+    text = architecture.text_of(new)
+    _write(text, architecture, settings, len(layers))
+    if text is not new and new.get(architecture.depth_keys[0]) == architecture.depth:
+        # Some multimodal configs repeat their language model's settings at the top.
+        _write(new, architecture, {k: v for k, v in settings.items() if k in new}, len(layers))
     return new
 
 
@@ -76,7 +88,7 @@ def config_with_weights(
         tied: whether the output head is the input embedding; None leaves what is there.
     """
     new = copy.deepcopy(dict(config))
-    text = new[architecture.text_config] if architecture.text_config else new
+    text = architecture.text_of(new)
     if dtype is not None:
         for part in (new, text):
             for key in ("dtype", "torch_dtype"):
@@ -91,25 +103,56 @@ def config_with_weights(
     return new
 
 
-def _per_layer(source: LayerSource) -> dict[str, list[Any]]:
-    """The settings of each layer of one model, by key; index lists as flags."""
-    architecture, depth = source.architecture, source.architecture.depth
-    config = source.config
-    text = config[architecture.text_config] if architecture.text_config else config
-    found = {
-        key: list(value)
-        for key, value in text.items()
-        if isinstance(value, list)
-        and len(value) == depth
-        and key not in _NOT_PER_LAYER
-        and key not in _INDEX_LISTS
-    }
-    derived = architecture.family.by_index(text, depth)
-    found |= {key: value for key, value in derived.items() if text.get(key) is None}
-    dense = text.get("mlp_only_layers") or []
-    step = text.get("decoder_sparse_step", 1) or 1
-    if dense or step != 1:
-        found["mlp_only_layers"] = [
-            layer in dense or (layer + 1) % step != 0 for layer in range(depth)
-        ]
-    return found
+class _SourceModel:
+    """One model that layers come from, read once."""
+
+    def __init__(self, source: LayerSource) -> None:
+        self.architecture, self.config = source.architecture, source.config
+        self.text: Mapping[str, Any] = self.architecture.text_of(self.config)
+        depth = self.architecture.depth
+        self.settings = read_settings(self.text, depth, self.architecture.family)
+        shapes: list[dict[str, tuple[int, ...]]] = [{} for _ in range(depth)]
+        for name, shape in source.tensors.items():
+            if found := self.architecture.split(name):
+                shapes[found[0]][found[1]] = shape
+        self.slots = tuple(
+            Slot(index=layer, setting=self._setting(layer), shapes=shapes[layer])
+            for layer in range(depth)
+        )
+
+    def _setting(self, layer: int) -> str:
+        own = {key: values[layer] for key, values in self.settings.items()}
+        for key, period in periods_in(self.text, self.settings).items():
+            own[key] = layer % period
+        return json.dumps(own, sort_keys=True)
+
+
+def _gathered(layers: Sequence[tuple[_SourceModel, int]]) -> PerLayer:
+    """What the new model's config says of each layer, by key."""
+    keys = {key for model, _ in layers for key in model.settings}
+    for key in sorted(keys):
+        if any(key not in model.settings for model, _ in layers):
+            raise ArchitectureError(
+                f"config.json of one stacked model sets '{key}' for each layer, another's does not"
+            )
+    return {key: [model.settings[key][layer] for model, layer in layers] for key in sorted(keys)}
+
+
+def _check_last(architecture: Architecture, settings: PerLayer) -> None:
+    forced = architecture.family.last_layer
+    kinds = settings.get("layer_types")
+    if forced and kinds and kinds[-1] != forced:
+        raise ArchitectureError(
+            f"the last layer would be one with {kinds[-1]}, but transformers gives the last layer "
+            f"of a {architecture.model_type} model {forced}",
+            fix=f"let the stack end with a layer that has {forced}",
+        )
+
+
+def _write(
+    part: dict[str, Any], architecture: Architecture, settings: PerLayer, depth: int
+) -> None:
+    for key in architecture.depth_keys:
+        if key in part:
+            part[key] = depth
+    write_settings(part, settings)

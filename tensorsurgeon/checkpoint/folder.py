@@ -20,6 +20,11 @@ from tensorsurgeon.specs import StoredTensor
 
 SINGLE_NAME = "model.safetensors"
 CONFIG_LIMIT = 10_000_000
+"""Largest config.json read, in bytes."""
+
+CONFIG_LEVELS = 100
+"""Most levels of nesting in a config.json; none has ten."""
+
 
 _TOKENIZER_PATTERNS = (
     "tokenizer*.json",
@@ -31,6 +36,9 @@ _TOKENIZER_PATTERNS = (
     "merges.txt",
     "vocab.*",
 )
+_CODE = ("*.py", "*.bin", "*.pickle", "*.pkl", "*.pt", "*.pth")
+"""Code, and pickles, which are code to whoever loads them."""
+
 _LEFT_BEHIND = (
     "config.json",
     "*.index.json",
@@ -66,10 +74,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: no such folder, no config, no safetensors weights; says what to do.
         HeaderError, IndexFileError, MissingTensorError: from the files themselves.
     """
-    if not path.is_dir():
-        _refuse_path(path)
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
-    tokenizer = tuple(name for name in names if _matches(name, _TOKENIZER_PATTERNS))
+    try:
+        if not path.is_dir():
+            _refuse_path(path)
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    tokenizer = tuple(
+        name for name in names if _matches(name, _TOKENIZER_PATTERNS) and not _matches(name, _CODE)
+    )
     return Checkpoint(
         path=path,
         config=_read_config(path / "config.json"),
@@ -103,9 +116,11 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise CheckpointError("is not a regular file", where=str(path))
         if path.stat().st_size > CONFIG_LIMIT:
             raise CheckpointError(f"is larger than {CONFIG_LIMIT} bytes", where=str(path))
-        return parse_object(path.read_bytes())
+        return parse_object(path.read_bytes(), levels=CONFIG_LEVELS)
     except FileNotFoundError:
         raise CheckpointError(
             "is not there", where=str(path), fix="a source is the folder that holds config.json"

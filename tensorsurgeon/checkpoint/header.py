@@ -8,9 +8,11 @@ was checked against the size of the file, so nothing of a size it names is alloc
 """
 
 import json
+import operator
 import os
 import struct
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -116,11 +118,6 @@ def _parse_entry(name: str, entry: object, path: Path, start: int) -> StoredTens
     def fail(rule: str) -> NoReturn:
         _fail(path, f"tensor '{name}': {rule}")
 
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            fail("the name has a lone surrogate")
     if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
         fail("the entry must have exactly dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -135,9 +132,9 @@ def _parse_entry(name: str, entry: object, path: Path, start: int) -> StoredTens
     if not _whole_numbers(offsets) or len(offsets) != 2:
         fail("data_offsets are not two whole numbers")
     begin, end = offsets
-    spec = TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
-    if spec.elements >= 1 << 64:
+    if any(count >= 1 << 64 for count in accumulate(shape, operator.mul)):
         fail("the shape has more elements than 64 bits can count")
+    spec = TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
     if spec.elements * dtype.bits % 8:
         fail(f"{spec.elements} elements of {dtype.bits} bits do not fill whole bytes")
     if end - begin != spec.nbytes:

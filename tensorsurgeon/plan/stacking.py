@@ -34,6 +34,7 @@ def stack_layers(operator: LayerOperator, operands: Sequence[Model]) -> Model:
             inside = _zeroed(operator, operands[choice.operand], choice.layer, inside)
         tensors |= {architecture.join(layer, name): node for name, node in inside.items()}
     tensors |= _outside(last, "after")
+    shapes = [{name: node.shape for name, node in op.tensors.items()} for op in operands]
     config = config_with_layers(
         first.architecture,
         first.config,
@@ -42,6 +43,7 @@ def stack_layers(operator: LayerOperator, operands: Sequence[Model]) -> Model:
                 architecture=operands[choice.operand].architecture,
                 config=operands[choice.operand].config,
                 layer=choice.layer,
+                tensors=shapes[choice.operand],
             )
             for choice in chosen
         ],

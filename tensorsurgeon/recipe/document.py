@@ -75,7 +75,7 @@ def load_document(data: bytes, name: str) -> LocatedMap:
     document = builder.build(root, 0)
     if not isinstance(document, LocatedMap):
         raise RecipeError(
-            f"holds a {kind_of(document)}, not a mapping",
+            f"holds {kind_of(document)}, not a mapping",
             where=f"{name}:1:1",
             fix="a recipe has at least 'models' and 'result'",
         )
@@ -113,10 +113,10 @@ def kind_of(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, dict):
-        return "mapping"
+        return "a mapping"
     if isinstance(value, list):
-        return "list"
-    return "number" if isinstance(value, int | float) else "text"
+        return "a list"
+    return "a number" if isinstance(value, int | float) else "text"
 
 
 class _Builder:
@@ -138,7 +138,7 @@ class _Builder:
             node: Node | None = self._yaml.compose(text)
         except MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark
-            what = error.problem or error.context or "cannot be parsed"
+            what = " ".join(filter(None, (error.context, error.problem))) or "cannot be parsed"
             where = f"{self.name}:{at.line + 1}:{at.column + 1}" if at else self.name
             raise RecipeError(f"not YAML: {what}", where=where) from None
         except YAMLError as error:

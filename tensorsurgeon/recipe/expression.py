@@ -105,8 +105,13 @@ class ParseContext:
         self, error: ValidationError, body: Any, model: type[BaseModel], subject: str
     ) -> None:
         """Note what pydantic found, each at its own line and in our words."""
-        for details in error.errors(include_url=False):
-            if details["type"] != "reported":
+        found = error.errors(include_url=False)
+        for details in found:
+            place = details["loc"]
+            within = [other for other in found if other["loc"][: len(place)] == place]
+            # A list that seems too short only since its items were refused is no second mistake.
+            spurious = details["type"] == "too_short" and len(within) > 1
+            if details["type"] != "reported" and not spurious:
                 self._report_one(details, body, model, subject)
 
     def _report_one(
@@ -133,7 +138,8 @@ class ParseContext:
             self.report(mark_at(body, path), f"{inside} needs '{path[-1]}'", f"known: {needs}")
         else:
             what, fix = _in_words(details)
-            self.report(mark_at(body, path), f"{subject}: {parameter}: {what}", fix)
+            inside = f"{subject}: {parameter}" if parameter else subject
+            self.report(mark_at(body, path), f"{inside}: {what}", fix)
 
 
 def parse_expression(raw: Any, info: ValidationInfo) -> Reference | Operator:
@@ -147,8 +153,7 @@ def parse_expression(raw: Any, info: ValidationInfo) -> Reference | Operator:
         context.check_name(raw, mark)
         return Reference(str(raw), mark)
     if not isinstance(raw, LocatedMap):
-        given = kind_of(raw) if raw is None else f"a {kind_of(raw)}"
-        what = f"a model's name or {{operator: …}}, not {given}"
+        what = f"a model's name or {{operator: …}}, not {kind_of(raw)}"
         raise PydanticCustomError("expression", "{what}", {"what": what})
     if len(raw) != 1:
         listed = ", ".join(raw)
@@ -180,7 +185,7 @@ def _parse_operator(
         known = ", ".join(kind.model_fields)
         context.report(
             raw.value_marks[kind.operator],
-            f"'{kind.operator}' takes a mapping of its parameters, not a {kind_of(body)}",
+            f"'{kind.operator}' takes a mapping of its parameters, not {kind_of(body)}",
             f"known: {known}",
         )
         raise _reported()
@@ -212,6 +217,9 @@ def _in_words(details: ErrorDetails) -> tuple[str, str]:
         known = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         given = str(details["input"])
         return f"'{given}' is not known", did_you_mean(given, known)
+    if details["type"] in ("tuple_type", "model_type", "dict_type"):
+        wanted = "a list" if details["type"] == "tuple_type" else "a mapping"
+        return f"takes {wanted}, not {kind_of(details['input'])}", ""
     message = details["msg"].replace("Input should be", "must be")
     return message[:1].lower() + message[1:], ""
 

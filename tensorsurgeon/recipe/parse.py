@@ -47,7 +47,7 @@ class Source(Operator):
 
 def _read_size(raw: Any) -> int:
     if isinstance(raw, bool) or not isinstance(raw, str | int):
-        raise PydanticCustomError("size", "a size such as 5GB, not {raw!r}", {"raw": raw})
+        raise PydanticCustomError("size", "a size such as 5GB, not {kind}", {"kind": kind_of(raw)})
     try:
         return parse_size(raw)
     except ValueError as error:
@@ -78,8 +78,9 @@ class Output(BaseModel):
 
 def _parse_models(raw: Any, info: ValidationInfo) -> dict[str, Operator | Reference]:
     if not isinstance(raw, dict) or not raw:
+        given = "an empty one" if raw == {} else kind_of(raw)
         raise PydanticCustomError(
-            "models", "a mapping of names to models, not {kind}", {"kind": kind_of(raw)}
+            "models", "a mapping of names to models, not {given}", {"given": given}
         )
     context = info.context
     assert isinstance(context, ParseContext)
@@ -131,7 +132,9 @@ class Recipe(BaseModel):
     )
     result: Expression = Field(description="the model to write")
     output: Output = Field(default=Output(), description="where it goes and in which form")
-    seed: int = Field(default=0, description="of methods that draw random numbers", ge=0)
+    seed: int = Field(
+        default=0, description="of methods that draw random numbers", ge=0, strict=True
+    )
 
 
 def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) -> Recipe:

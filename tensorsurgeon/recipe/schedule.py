@@ -5,6 +5,7 @@ its first value, tensors after them its last. Rules are tried in order, the firs
 matches the whole tensor name wins, and the last one has no `match`.
 """
 
+import fnmatch
 import math
 import re
 from dataclasses import dataclass
@@ -104,7 +105,11 @@ class Bounds:
             "required": ["value"],
             "additionalProperties": False,
         }
-        rules = {"type": "array", "items": {"oneOf": [rule, number]}, "minItems": 1}
+        rules = {
+            "type": "array",
+            "items": {"oneOf": [rule, value]},
+            "contains": {"type": "object"},
+        }
         return {"anyOf": [value, rules], "title": "Schedule"}
 
     def _parse(self, raw: Any) -> Schedule:
@@ -133,26 +138,33 @@ class Bounds:
                 raise _problem("the last rule has no 'match': it is the default", index)
             if not last and match is None:
                 raise _problem("only the last rule goes without a 'match'", index)
-            rules.append(
-                Rule(match=None if match is None else str(match), value=self._value(value))
-            )
+            try:
+                read = self._value(value)
+            except PydanticCustomError as error:
+                raise _problem(error.message(), index) from None
+            rules.append(Rule(match=None if match is None else str(match), value=read))
         return tuple(rules)
 
     def _value(self, raw: Any) -> Value:
         if isinstance(raw, list):
             if not raw:
                 raise _problem("an empty list gives no value")
-            return tuple(self._number(item) for item in raw)
+            return tuple(self._number(item, index) for index, item in enumerate(raw))
         return self._number(raw)
 
-    def _number(self, raw: Any) -> float:
+    def _number(self, raw: Any, index: int | None = None) -> float:
         if isinstance(raw, bool) or not isinstance(raw, int | float):
-            raise _problem(f"a number, a list of numbers or a list of rules, not {raw!r:.40}")
-        if not math.isfinite(raw):
-            raise _problem(f"{raw} is not a finite number")
-        if not self.least <= raw <= self.most:
-            raise _problem(f"{raw:g} is outside {self.least:g} to {self.most:g}")
-        return float(raw)
+            what = f"a number, a list of numbers or a list of rules, not {raw!r:.40}"
+            raise _problem(what, index)
+        try:
+            number = float(raw)
+        except OverflowError:  # a whole number of hundreds of digits
+            number = math.inf
+        if not math.isfinite(number):
+            raise _problem(f"{number} is not a finite number", index)
+        if not self.least <= number <= self.most:
+            raise _problem(f"{number:g} is outside {self.least:g} to {self.most:g}", index)
+        return number
 
 
 AnySchedule = Annotated[Schedule, Bounds()]
@@ -182,8 +194,6 @@ def _problem(what: str, index: int | None = None) -> PydanticCustomError:
 @lru_cache(maxsize=4096)
 def glob(pattern: str) -> re.Pattern[str]:
     """A glob as a pattern for the whole name: `*` is any run of characters, `?` is one."""
-    parts = (
-        ".*" if char == "*" else "." if char == "?" else re.escape(char)
-        for char in re.sub(r"\*+", "*", pattern)
-    )
-    return re.compile("".join(parts), re.DOTALL)
+    # fnmatch's own pattern never goes back behind a star, so that no glob takes for ever; its
+    # character sets are not part of the language.
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
