@@ -17,9 +17,10 @@ from tensorsurgeon.arch.families import (
     TEXT_CONFIGS,
     Family,
 )
-from tensorsurgeon.errors import ArchitectureError
+from tensorsurgeon.errors import ArchitectureError, shortened
 
-_INDEX = re.compile(r"(?:^|\.)(\d+)(?=\.)")
+_INDEX = re.compile(r"(?:^|\.)(0|[1-9][0-9]{0,8})(?=\.)")
+"""A layer's index in a name, in the one way of writing it; more digits are no index."""
 
 _Config = TypeVar("_Config", bound=Mapping[str, Any])
 
@@ -56,8 +57,8 @@ class Architecture:
         """A layer tensor's layer and its name inside it; None for a tensor outside the layers."""
         if not name.startswith(self.prefix):
             return None
-        index, dot, inside = name[len(self.prefix) :].partition(".")
-        return (int(index), inside) if dot and index.isdecimal() else None
+        found = _INDEX.match(name, len(self.prefix) - 1)
+        return (int(found[1]), name[found.end() + 1 :]) if found else None
 
     def join(self, layer: int, inside: str) -> str:
         """The name of a layer's tensor."""
@@ -82,7 +83,7 @@ def find_architecture(
 
     Raises:
         ArchitectureError: no depth in the config, no prefix with exactly that many layers, or
-            several; lists what there is.
+            several; lists what there is. A tensor numbered like a layer that is none.
     """
     text_config = next((key for key in TEXT_CONFIGS if isinstance(config.get(key), dict)), None)
     text = config[text_config] if text_config else config
@@ -92,14 +93,23 @@ def find_architecture(
             where=where,
             fix=f"it is usually called {DEPTH_KEYS[0]}",
         )
+    names = list(names)
     prefix, keys = _find_layers(names, text, where, layers)
-    return Architecture(
+    architecture = Architecture(
         model_type=str(text.get("model_type") or config.get("model_type", "")),
         prefix=prefix,
         depth=text[keys[0]],
         depth_keys=keys,
         text_config=text_config,
     )
+    for name in names:
+        index = name[len(prefix) :].partition(".")[0] if name.startswith(prefix) else ""
+        if index.isdigit() and architecture.split(name) is None:
+            raise ArchitectureError(
+                f"tensor '{shortened(name)}' belongs to no layer: there are {architecture.depth}",
+                where=where,
+            )
+    return architecture
 
 
 def _depths(text: Mapping[str, Any]) -> dict[str, int]:
@@ -137,7 +147,7 @@ def _find_layers(
     fitting = [
         prefix
         for prefix, found in indices.items()
-        if keys[prefix] and found == set(range(depths[keys[prefix][0]]))
+        if keys[prefix] and len(found) == max(found) + 1 == depths[keys[prefix][0]]
     ]
     if layers is not None:
         prefix = layers.rstrip(".") + "."

@@ -8,11 +8,27 @@ which read older checkpoints so as well.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tensorsurgeon.errors import ArchitectureError
+
 Config = Mapping[str, Any]
 PerLayer = dict[str, list[Any]]
 ByIndex = Callable[[Config, int], PerLayer]
 
 FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+
+
+def number(config: Config, key: str, default: int) -> int:
+    """A number of layers that a config may give.
+
+    Raises:
+        ArchitectureError: it gives something else.
+    """
+    value = config.get(key)
+    if value is None:
+        return default
+    if type(value) is not int or value < 0:
+        raise ArchitectureError(f"config.json: '{key}' is {value!r:.60}, not a number of layers")
+    return value
 
 
 def nothing(_config: Config, _depth: int) -> PerLayer:
@@ -39,10 +55,11 @@ def every(
     """
 
     def by_index(config: Config, depth: int) -> PerLayer:
-        length = (config.get(key) if key else None) or period
-        kinds = [others] * length
-        kinds[full_at] = FULL
-        types = [kinds[layer % length] for layer in range(depth)]
+        if config.get("layer_types"):  # then the period may be said in words: "LLLG"
+            return {}
+        length = (number(config, key, period) if key else period) or period
+        full = full_at % length
+        types = [FULL if layer % length == full else others for layer in range(depth)]
         if ends_full:
             types[-1] = FULL
         return {"layer_types": types}
@@ -61,7 +78,7 @@ def upper_layers_slide(default: int, *, switch: str | None = "use_sliding_window
     def by_index(config: Config, depth: int) -> PerLayer:
         if config.get("sliding_window") is None or (switch and not config.get(switch)):
             return {}
-        first = config.get("max_window_layers", default)
+        first = number(config, "max_window_layers", default)
         return {"layer_types": [SLIDING if layer >= first else FULL for layer in range(depth)]}
 
     return by_index
@@ -71,7 +88,7 @@ def qwen2_moe(config: Config, depth: int) -> PerLayer:
     """Every second layer slides, but none from `max_window_layers` upwards."""
     if not config.get("use_sliding_window"):
         return {}
-    end = config.get("max_window_layers", 28)
+    end = number(config, "max_window_layers", 28)
     slides = [layer % 2 == 0 and layer < end for layer in range(depth)]
     return {"layer_types": [SLIDING if sliding else FULL for sliding in slides]}
 
@@ -89,7 +106,7 @@ def smollm3(config: Config, depth: int) -> PerLayer:
 def llama4(config: Config, depth: int) -> PerLayer:
     """One layer in four has no rotary position and sees everything; experts come periodically."""
     rope = _rope_layers(config, depth)
-    step = config.get("interleave_moe_layer_step") or 1
+    step = number(config, "interleave_moe_layer_step", 1) or 1
     return {
         "no_rope_layers": rope,
         "layer_types": ["chunked_attention" if rotary else FULL for rotary in rope],
@@ -101,7 +118,7 @@ def dense_then_sparse(attention: ByIndex) -> ByIndex:
     """A first few layers without experts, and attention as in `attention`."""
 
     def by_index(config: Config, depth: int) -> PerLayer:
-        dense = config.get("first_k_dense_replace", 1)
+        dense = number(config, "first_k_dense_replace", 1)
         experts = ["dense" if layer < dense else "sparse" for layer in range(depth)]
         return {"mlp_layer_types": experts} | attention(config, depth)
 
@@ -109,6 +126,6 @@ def dense_then_sparse(attention: ByIndex) -> ByIndex:
 
 
 def _rope_layers(config: Config, depth: int) -> list[int]:
-    interval = config.get("no_rope_layer_interval") or 4
+    interval = number(config, "no_rope_layer_interval", 4) or 4
     listed = config.get("no_rope_layers")
     return listed or [int((layer + 1) % interval != 0) for layer in range(depth)]

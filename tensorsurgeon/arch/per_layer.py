@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
-from tensorsurgeon.arch.derived import PerLayer
+from tensorsurgeon.arch.derived import PerLayer, number
 from tensorsurgeon.arch.families import Family
 from tensorsurgeon.errors import ArchitectureError
 
@@ -61,7 +61,8 @@ class _UpToLayer:
     def read(self, setting: Any, depth: int) -> list[Any] | None:
         if type(setting) is not int:
             return None
-        return [layer <= setting % depth for layer in range(depth)]
+        end = depth - 1 if setting == -1 else setting
+        return [layer <= end for layer in range(depth)]
 
     def write(self, values: Sequence[Any]) -> int | None:
         first = sum(values)
@@ -95,10 +96,11 @@ class _Runs:
     """`attention_types: [[["global", "local"], 12]]`, runs of layers and how often each comes."""
 
     def read(self, setting: Any, depth: int) -> list[Any] | None:
-        if not isinstance(setting, list):
+        try:
+            fits = sum(len(kinds) * times for kinds, times in setting) == depth
+        except (TypeError, ValueError):
             return None
-        values = [value for kinds, times in setting for _ in range(times) for value in kinds]
-        return values if len(values) == depth else None
+        return [value for kinds, times in setting for value in kinds * times] if fits else None
 
     def write(self, values: Sequence[Any]) -> list[Any]:
         return [[list(values), 1]]
@@ -124,8 +126,8 @@ _FORMS: Mapping[str, Form] = {
 }
 """Keys that do not simply list a value for each layer."""
 
-_ALWAYS_LISTS = ("layer_types", "mlp_layer_types", "layers_block_type")
-"""Keys that list a value for each layer wherever they stand."""
+_ALWAYS_LISTS = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers")
+"""Keys that list a value for each layer wherever they stand; an empty list is as none."""
 
 _NOT_PER_LAYER = (
     "architectures",
@@ -190,12 +192,14 @@ def read_settings(text: Mapping[str, Any], depth: int, family: Family) -> PerLay
     Raises:
         ArchitectureError: a list that must have an entry for each layer has not.
     """
+    for key in _ALWAYS_LISTS:
+        listed = text.get(key)
+        if isinstance(listed, list) and len(listed) not in (0, depth):
+            raise ArchitectureError(
+                f"config.json: '{key}' has {len(listed)} entries, but there are {depth} layers"
+            )
     found = family.by_index(text, depth)
     for key, setting in text.items():
-        if key in _ALWAYS_LISTS and isinstance(setting, list) and len(setting) != depth:
-            raise ArchitectureError(
-                f"config.json: '{key}' has {len(setting)} entries, but there are {depth} layers"
-            )
         if any(fnmatchcase(key, pattern) for pattern in _NOT_PER_LAYER):
             continue
         values = _FORMS.get(key, _EACH_LAYER).read(setting, depth)
@@ -204,8 +208,8 @@ def read_settings(text: Mapping[str, Any], depth: int, family: Family) -> PerLay
     if "mlp_layer_types" in found:  # the numbers it came from are not read any more
         found.pop("first_k_dense_replace", None)
         found.pop("num_dense_layers", None)
-    step = text.get("decoder_sparse_step") or 1
     if "mlp_only_layers" in found:
+        step = number(text, "decoder_sparse_step", 1) or 1
         found["mlp_only_layers"] = [
             dense or (layer + 1) % step != 0 for layer, dense in enumerate(found["mlp_only_layers"])
         ]

@@ -55,10 +55,10 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
         raise PlanError(f"cannot be made: {parent} is not a folder", where=str(path))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PlanError(f"cannot be made: {parent} is not writable", where=str(path))
-    free = shutil.disk_usage(parent).free
-    if nbytes > free:
+    disk = shutil.disk_usage(parent)
+    if disk.total and nbytes > disk.free:  # some file systems do not tell
         raise PlanError(
-            f"needs {size_text(nbytes)}, but the disk of {parent} has {size_text(free)} free",
+            f"needs {size_text(nbytes)}, but the disk of {parent} has {size_text(disk.free)} free",
             where=str(path),
             fix="free space there, or choose another disk with -o",
         )
@@ -195,11 +195,13 @@ class OutputFolder:
     def _replace(self) -> None:
         """The old folder steps aside, and comes back if the new one cannot take its place."""
         aside = Path(tempfile.mkdtemp(prefix=f".{self.final.name}.old-", dir=self.final.parent))
-        self.final.rename(aside / "was")
+        old = aside / "was"
         try:
+            self.final.rename(old)
             self.work.rename(self.final)
         except BaseException:
-            (aside / "was").rename(self.final)
+            if old.exists():
+                old.rename(self.final)
             aside.rmdir()
             raise
         shutil.rmtree(aside)
@@ -222,15 +224,16 @@ def output_folder(final: Path) -> Iterator[OutputFolder]:
     folder: OutputFolder | None = None
     made: list[Path] = []
     try:
-        made = _make_parents(final.parent)
+        _make_parents(final.parent, made)
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}.part-", dir=final.parent))
         folder = OutputFolder(final, work)
         work.chmod(0o777 & ~_umask())
         yield folder
     except BaseException as error:
+        _discard(folder)
         for parent in reversed(made):
-            _discard(folder)
-            parent.rmdir()
+            with suppress(OSError):  # somebody else may use it by now
+                parent.rmdir()
         if isinstance(error, OSError):
             raise _output_error(error, final) from error
         raise
@@ -244,15 +247,15 @@ def _discard(folder: OutputFolder | None) -> None:
         shutil.rmtree(folder.work, ignore_errors=True)
 
 
-def _make_parents(parent: Path) -> list[Path]:
-    """Make missing folders, and say which, so that a failed run leaves none of them."""
+def _make_parents(parent: Path, made: list[Path]) -> None:
+    """Make missing folders, and note which, so that a failed run leaves none of them."""
     missing = []
     while not parent.exists():
         missing.append(parent)
         parent = parent.parent
     for folder in reversed(missing):
         folder.mkdir()
-    return missing[::-1]
+        made.append(folder)
 
 
 def _umask() -> int:

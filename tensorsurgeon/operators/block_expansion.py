@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from tensorsurgeon.errors import RecipeError
 from tensorsurgeon.operators.families import ChosenLayer, LayerOperator
@@ -22,7 +22,7 @@ class BlockExpansion(LayerOperator):
     operator: ClassVar[str] = "block_expansion"
 
     model: Expression = Field(description="the model to grow")
-    every: int = Field(description="k: a new layer comes after every k-th", ge=1)
+    every: StrictInt = Field(description="k: a new layer comes after every k-th", ge=1)
     zero: tuple[str, ...] = Field(
         default=(),
         description="globs on tensor names inside a layer, as `mlp.down_proj.*`: what is zero in "

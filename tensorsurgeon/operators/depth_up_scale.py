@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from tensorsurgeon.errors import RecipeError
 from tensorsurgeon.operators.families import ChosenLayer, LayerOperator
@@ -21,7 +21,7 @@ class DepthUpScale(LayerOperator):
     operator: ClassVar[str] = "depth_up_scale"
 
     model: Expression = Field(description="the model to grow")
-    remove: int = Field(description="m, the layers removed from each copy at the seam", ge=0)
+    remove: StrictInt = Field(description="m, the layers removed from each copy at the seam", ge=0)
 
     def layers(self, depths: Sequence[int]) -> tuple[ChosenLayer, ...]:
         """Layers [0, n - m), then [m, n)."""

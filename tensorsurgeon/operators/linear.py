@@ -3,7 +3,7 @@
 import math
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from tensorsurgeon.errors import RecipeError
@@ -22,7 +22,7 @@ class Linear(WeightedOperator):
     weights: tuple[AnySchedule, ...] = Field(
         default=(), description="one for each model, any numbers; all alike by default"
     )
-    normalize: bool = Field(default=True, description="divide the weights by their sum")
+    normalize: StrictBool = Field(default=True, description="divide the weights by their sum")
 
     @model_validator(mode="after")
     def _one_weight_a_model(self) -> Self:

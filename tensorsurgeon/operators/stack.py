@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from tensorsurgeon.errors import RecipeError
 from tensorsurgeon.operators.families import ChosenLayer, LayerOperator
@@ -16,7 +16,7 @@ class Slice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     model: Expression = Field(description="where the layers come from")
-    layers: tuple[int, int] | None = Field(
+    layers: tuple[StrictInt, StrictInt] | None = Field(
         default=None, description="[first, end), half open as in Python; all by default"
     )
 

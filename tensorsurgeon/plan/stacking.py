@@ -104,8 +104,8 @@ def _zeroed(
 
 
 def _check_fit(operands: Sequence[Model], chosen: Sequence[ChosenLayer]) -> None:
-    first = operands[chosen[0].operand]
-    shapes = _inside_shapes(first)
+    first, last = operands[chosen[0].operand], operands[chosen[-1].operand]
+    inside, outside = _inside_shapes(first), _outside_shapes(first)
     for other in operands:
         ours, theirs = first.architecture, other.architecture
         if ours.model_type != theirs.model_type or ours.prefix != theirs.prefix:
@@ -114,18 +114,41 @@ def _check_fit(operands: Sequence[Model], chosen: Sequence[ChosenLayer]) -> None
                 f"'{first.label}' ({ours.model_type}, {ours.prefix})",
                 fix="models that are stacked are of one family",
             )
-        for inside, (shape, name) in _inside_shapes(other).items():
-            if inside in shapes and shapes[inside][0] != shape:
-                raise ArchitectureError(
-                    f"'{name}' is {list(shape)} in '{other.label}', but "
-                    f"'{shapes[inside][1]}' is {list(shapes[inside][0])} in '{first.label}'",
-                    fix="models that are stacked have layers of one size",
-                )
+        _check_shapes(first, inside, other, _inside_shapes(other))
+        _check_shapes(first, outside, other, _outside_shapes(other))
+    lacking = [n for n in _outside(first, "after") if n not in last.tensors]
+    if lacking:
+        raise ArchitectureError(
+            f"'{lacking[0]}' is in '{first.label}' and not in '{last.label}', which comes last",
+            fix="a model that ties its head to its embedding cannot lie upon one that does not",
+        )
 
 
-def _inside_shapes(model: Model) -> dict[str, tuple[tuple[int, ...], str]]:
+_KindShapes = dict[str, tuple[tuple[int, ...], str]]
+"""A shape, and the name of a tensor that has it, by kind of tensor."""
+
+
+def _check_shapes(first: Model, shapes: _KindShapes, other: Model, others: _KindShapes) -> None:
+    for kind, (shape, name) in others.items():
+        if kind in shapes and shapes[kind][0] != shape:
+            vocabulary = kind == name and shapes[kind][0][1:] == shape[1:]
+            raise ArchitectureError(
+                f"'{name}' is {list(shape)} in '{other.label}', but "
+                f"'{shapes[kind][1]}' is {list(shapes[kind][0])} in '{first.label}'"
+                + (": their vocabularies differ in size" if vocabulary else ""),
+                fix="models that are stacked have layers of one size, and one vocabulary",
+            )
+
+
+def _outside_shapes(model: Model) -> _KindShapes:
+    """The shapes of the tensors outside the layers, each a kind of its own."""
+    split = model.architecture.split
+    return {n: (node.shape, n) for n, node in model.tensors.items() if split(n) is None}
+
+
+def _inside_shapes(model: Model) -> _KindShapes:
     """The shape of each kind of layer tensor, from the first layer that has it."""
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    found: _KindShapes = {}
     for name, node in model.tensors.items():
         if split := model.architecture.split(name):
             found.setdefault(split[1], (node.shape, name))

@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictInt,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -132,7 +133,7 @@ class Recipe(BaseModel):
     )
     result: Expression = Field(description="the model to write")
     output: Output = Field(default=Output(), description="where it goes and in which form")
-    seed: int = Field(
+    seed: StrictInt = Field(
         default=0, description="of methods that draw random numbers", ge=0, strict=True
     )
 

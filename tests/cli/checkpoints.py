@@ -42,7 +42,17 @@ TORCH_NAMES = {
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
 }
-"""What configs and recipes call them."""
+"""What configs and recipes call those that can be averaged."""
+
+LARGEST = {
+    "F64": float(np.finfo(np.float64).max),
+    "F32": float(np.finfo(np.float32).max),
+    "F16": 65504.0,
+    "BF16": float.fromhex("0x1.fep127"),
+    "F8_E4M3": 448.0,
+    "F8_E5M2": 57344.0,
+}
+"""The largest number each of these holds."""
 
 
 def llama_tensors(

@@ -19,8 +19,6 @@ from tests.cli.conftest import WriteRecipe
 from tests.cli.processes import ENGINE
 from tests.conftest import ROOT
 
-MB = 10**6
-
 EXPRESSIONS = {
     "copied": "{stack: [{model: b}, {model: a}]}",
     "linear": "{linear: {models: [a, b], weights: [0.3, 0.7]}}",
@@ -61,8 +59,16 @@ def peak_of_apply(*arguments: str | Path) -> int:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64", "float8_e4m3fn"])
-@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+@pytest.mark.parametrize(
+    ("expression", "dtype"),
+    [
+        ("copied", "bfloat16"),
+        ("copied", "float8_e4m3fn"),
+        ("linear", "bfloat16"),
+        ("slerp", "float64"),
+        ("nested", "float8_e5m2"),
+    ],
+)
 def test_smallest_budget_of_so_many_threads_is_kept(
     expression: str, dtype: str, threads: int, tmp_path: Path, recipe: WriteRecipe
 ) -> None:
@@ -70,12 +76,11 @@ def test_smallest_budget_of_so_many_threads_is_kept(
         sparse_llama(tmp_path / name, 3_000_000, depth=4)
     path = recipe(f"""\
         models: {{a: ./a, b: ./b}}
-        result: {expression}
+        result: {EXPRESSIONS[expression]}
         output: {{path: ./out, dtype: {dtype}}}
         """)
     budget = api.memory_for(api.plan(path), threads)
     peak = peak_of_apply(path, "--threads", str(threads), "--max-memory", str(budget))
-    print(threads, peak / MB, budget / MB)
     assert peak <= budget
 
 
@@ -89,5 +94,4 @@ def test_budget_of_a_model_of_thousands_of_tensors_is_kept(
     path = recipe(f"models: {used}\nresult: {result}\noutput: {{path: ./out}}\n")
     budget = api.memory_for(api.plan(path), 1)
     peak = peak_of_apply(path, "--max-memory", str(budget))
-    print(peak / MB, budget / MB)
     assert peak <= budget

@@ -233,6 +233,12 @@ MINILM = replace(
     remove=2,
 )
 
+EXAONE4 = Family(
+    name="exaone4",
+    config_class="Exaone4Config",
+    settings={"sliding_window": WINDOW},
+    zero=("self_attn.o_proj.*", "mlp.down_proj.*"),
+)
 DEEPSEEK = Family(
     name="deepseek-v3",
     config_class="DeepseekV3Config",
@@ -249,12 +255,7 @@ DEEPSEEK = Family(
 )
 
 INFERRED = (
-    Family(
-        name="exaone4",
-        config_class="Exaone4Config",
-        settings={"sliding_window": WINDOW},
-        zero=("self_attn.o_proj.*", "mlp.down_proj.*"),
-    ),
+    EXAONE4,
     Family(
         name="falcon",
         config_class="FalconConfig",
@@ -361,7 +362,7 @@ PATTERNED = (
     QWEN2_SLIDING,
     SMOLLM3,
     *(f for f in DECODERS if f.name in ("olmo3", "cohere2", "gpt-oss", "qwen2-moe")),
-    INFERRED[0],
+    EXAONE4,
     MODERNBERT,
     Family(name="qwen3-sliding", config_class="Qwen3Config", settings=_QWEN2_SLIDING),
     Family(name="vaultgemma", config_class="VaultGemmaConfig", settings=_GEMMA),

@@ -2,13 +2,23 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tensorsurgeon.errors import ArchitectureError
 from tests.families.conftest import Base, Grow
 from tests.families.folders import read_config, with_config
-from tests.families.models import GEMMA3, LLAMA4, PATTERNED, QWEN2_SLIDING, SMOLLM3, Family
+from tests.families.models import (
+    EXAONE4,
+    GEMMA3,
+    LLAMA4,
+    PATTERNED,
+    QWEN2_SLIDING,
+    SMOLLM3,
+    Family,
+)
 from tests.families.reference import load, outputs, stacked_by_hand
 
 LISTS = ("layer_types", "no_rope_layers", "moe_layers")
@@ -79,6 +89,34 @@ def test_llama4_with_an_empty_list_of_layers_without_rope_is_as_without_the_list
     grown = grow({"depth_up_scale": {"model": "base", "remove": LLAMA4.remove}}, base=folder)
     by_hand = stacked_by_hand(base(LLAMA4), LLAMA4, LLAMA4.grown)
     assert torch.equal(outputs(load(grown, LLAMA4)), outputs(by_hand))
+
+
+@pytest.mark.parametrize("pattern", [0, "LLLG", None])
+def test_list_of_kinds_goes_before_a_pattern_that_says_them_in_other_words(
+    pattern: int | str | None, base: Base, grow: Grow, tmp_path: Path
+) -> None:
+    with_config(base(EXAONE4), tmp_path / "words", sliding_window_pattern=pattern)
+    grown = grow({"depth_up_scale": {"model": "base", "remove": 1}}, base=tmp_path / "words")
+    by_hand = stacked_by_hand(base(EXAONE4), EXAONE4, EXAONE4.grown)
+    assert torch.equal(outputs(load(grown, EXAONE4)), outputs(by_hand))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sliding_window_pattern": "LLLG"},
+        {"sliding_window_pattern": -1},
+        {"sliding_window_pattern": [1]},
+        {"layer_types": ["full_attention"]},
+    ],
+    ids=str,
+)
+def test_pattern_that_makes_no_sense_is_refused_by_name(
+    settings: dict[str, Any], base: Base, grow: Grow, tmp_path: Path
+) -> None:
+    with_config(base(EXAONE4), tmp_path / "odd", without=["layer_types"], **settings)
+    with pytest.raises(ArchitectureError, match=rf"config.json: '{next(iter(settings))}'"):
+        grow({"depth_up_scale": {"model": "base", "remove": 1}}, base=tmp_path / "odd")
 
 
 @pytest.mark.parametrize("pattern", [2, 3])

@@ -174,7 +174,6 @@ def test_kinds_that_nothing_tells_apart_stay_where_they_are() -> None:
         config_of("abab", [0, 1, 2, 3, 2, 3])
 
 
-@pytest.mark.xfail(strict=True, reason="stacking does not hand over the shapes of the tensors")
 @pytest.mark.parametrize(
     ("family", "layers"), [(T5, "encoder.block"), (MODERNBERT, "model.layers")], ids=str
 )

@@ -147,13 +147,11 @@ def test_model_whose_config_has_no_kinds_is_not_stacked_with_one_that_has(
         grow(STACK, one=sliding, two=tmp_path / "off")
 
 
-@pytest.mark.xfail(strict=True, reason="stacking does not compare the tensors around the layers")
 def test_models_with_different_vocabularies_are_not_stacked(base: Base, grow: Grow) -> None:
     with pytest.raises(ArchitectureError, match=r"64.*'one'.*72.*'two'|72.*'two'.*64.*'one'"):
         grow(STACK, one=base(LLAMA), two=base(WIDER_VOCABULARY, seed=1))
 
 
-@pytest.mark.xfail(strict=True, reason="the result is untied like its first model, and headless")
 def test_stack_that_ends_in_a_tied_model_has_a_head_or_is_refused(base: Base, grow: Grow) -> None:
     tied = LLAMA.with_settings(tie_word_embeddings=True)
     try:
