@@ -8,6 +8,7 @@ a NaN. To bfloat16 it goes by way of float32, whose rounding moves a value only 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorsurgeon.kernels.scratch import Raw, Values, Words
 from tensorsurgeon.specs import DType
@@ -18,6 +19,9 @@ _BELOW_TIE = np.uint32(0x7FFF)
 _QUIET_NAN = np.float32("nan")
 
 _NUMPY = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
+
+_BF16_END = float.fromhex("0x1.ffp127")
+"""From here on a float32 rounds to infinity: half a unit above the largest bfloat16."""
 
 _LARGEST = {
     DType.F32: float(np.finfo(np.float32).max),
@@ -58,11 +62,9 @@ def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
     Returns:
         How many finite values became infinite or NaN, since the dtype cannot hold them.
     """
-    fits = dtype is DType.F64 or _within(values, _LARGEST[dtype])
     if dtype is DType.BF16:
-        finite = 0 if fits else np.count_nonzero(np.isfinite(values))
-        _encode_bf16(values, raw, words)
-        return 0 if fits else int(finite - np.count_nonzero(np.isfinite(_floats(raw))))
+        return _encode_bf16(values, raw, words)
+    fits = dtype is DType.F64 or _within(values, _LARGEST[dtype])
     stored = raw.view(_numpy_dtype(dtype))
     np.copyto(stored, values, casting="unsafe")
     if fits:
@@ -70,11 +72,14 @@ def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
     return int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(stored.astype(np.float32))))
 
 
-def _encode_bf16(values: Values, raw: Raw, words: Words) -> None:
-    floats = words.view(np.float32)
+def _encode_bf16(values: Values, raw: Raw, words: Words) -> int:
+    floats, lost = words.view(np.float32), 0
     np.copyto(floats, values, casting="same_kind")
-    if np.isnan(np.maximum.reduce(floats, initial=-np.inf)):
-        # Rounding could carry a NaN's payload into the sign, so it loses the payload first.
+    if not _within(floats, _LARGEST[DType.BF16]):
+        # Rounding would carry into the exponent, and in a NaN from its payload into the sign.
+        beyond = np.abs(floats) >= _BF16_END
+        lost = int(np.count_nonzero(beyond & np.isfinite(values)))
+        np.copyto(floats, np.copysign(np.inf, floats), where=beyond)
         floats[np.isnan(floats)] = _QUIET_NAN
     # A number is even if its lowest kept bit is 0: then a tie must not carry.
     lowest = values.view(np.uint32)[: len(words)]
@@ -84,14 +89,10 @@ def _encode_bf16(values: Values, raw: Raw, words: Words) -> None:
     np.add(words, lowest, out=words)
     np.right_shift(words, _HALF, out=words)
     np.copyto(raw.view("<u2"), words, casting="unsafe")
+    return lost
 
 
-def _floats(raw: Raw) -> Values:
-    """bfloat16 bytes as new floats, for the rare look at what was stored."""
-    return (raw.view("<u2").astype(np.uint32) << _HALF).view(np.float32).astype(np.float64)
-
-
-def _within(values: Values, largest: float) -> bool:
+def _within(values: NDArray[np.floating[Any]], largest: float) -> bool:
     """Whether all values are numbers of at most this magnitude."""
     return bool(
         np.maximum.reduce(values, initial=0) <= largest

@@ -44,11 +44,12 @@ def merge_models(operator: MergeOperator, operands: Sequence[Model]) -> Model:
 
 
 def config_differences(operands: Sequence[Model]) -> list[str]:
-    """Settings in which the configs of merged models differ, for the plan's notes."""
+    """Settings in which the configs of several models differ, for the plan's notes."""
     first = operands[0]
     found = []
     for other in operands[1:]:
-        keys = (first.config.keys() | other.config.keys()) - _NAMES_ONLY
+        depth_keys = {*first.architecture.depth_keys, *other.architecture.depth_keys}
+        keys = (first.config.keys() | other.config.keys()) - _NAMES_ONLY - depth_keys
         for key in sorted(keys):
             ours, theirs = first.config.get(key), other.config.get(key)
             if ours != theirs:

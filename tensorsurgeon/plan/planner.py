@@ -190,10 +190,10 @@ class _Planner:
             raise self._located(error, expression) from None
 
     def _apply(self, operator: Operator, operands: list[Model]) -> Model:
+        self.notes.extend(config_differences(operands))
         if isinstance(operator, LayerOperator):
             return stack_layers(operator, operands)
         if isinstance(operator, MergeOperator):
-            self.notes.extend(config_differences(operands))
             model = merge_models(operator, operands)
             self._check_rules(operator, model)
             return model

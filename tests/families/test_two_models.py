@@ -148,17 +148,16 @@ def test_model_whose_config_has_no_kinds_is_not_stacked_with_one_that_has(
 
 
 def test_models_with_different_vocabularies_are_not_stacked(base: Base, grow: Grow) -> None:
-    with pytest.raises(ArchitectureError, match=r"64.*'one'.*72.*'two'|72.*'two'.*64.*'one'"):
+    with pytest.raises(ArchitectureError, match=r"72.* in 'two', but .*64.* in 'one': their voc"):
         grow(STACK, one=base(LLAMA), two=base(WIDER_VOCABULARY, seed=1))
 
 
-def test_stack_that_ends_in_a_tied_model_has_a_head_or_is_refused(base: Base, grow: Grow) -> None:
+def test_stack_that_ends_in_a_tied_model_would_have_no_head_and_is_refused(
+    base: Base, grow: Grow
+) -> None:
     tied = LLAMA.with_settings(tie_word_embeddings=True)
-    try:
-        grown = grow(STACK, one=base(LLAMA), two=base(tied, seed=1))
-    except ArchitectureError:
-        return
-    load(grown, LLAMA)
+    with pytest.raises(ArchitectureError, match=r"'lm_head\.weight' is in 'one' and not in 'two'"):
+        grow(STACK, one=base(LLAMA), two=base(tied, seed=1))
 
 
 def test_stack_that_begins_in_a_tied_model_is_untied(base: Base, grow: Grow) -> None:
