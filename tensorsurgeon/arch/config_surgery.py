@@ -90,16 +90,16 @@ def config_with_weights(
     new = copy.deepcopy(dict(config))
     text = architecture.text_of(new)
     if dtype is not None:
-        for part in (new, text):
+        for part in (new, *(value for value in new.values() if isinstance(value, dict))):
             for key in ("dtype", "torch_dtype"):
                 if key in part:
                     part[key] = dtype
         if "dtype" not in new and "torch_dtype" not in new:
             new["dtype"] = dtype
     if tied is not None:
-        for part in (new, text):
-            if "tie_word_embeddings" in part:
-                part["tie_word_embeddings"] = tied
+        text["tie_word_embeddings"] = tied  # written out, since some families tie by default
+        if "tie_word_embeddings" in new:
+            new["tie_word_embeddings"] = tied
     return new
 
 

@@ -59,4 +59,8 @@ def _check_stays_inside(folder: Path, shard: str) -> None:
     if root.parent.name == "snapshots":
         root = root.parent.parent
     if not (folder / shard).resolve().is_relative_to(root):
-        raise IndexFileError(f"shard '{shard}' is a link that leaves its folder", where=str(folder))
+        raise IndexFileError(
+            f"shard '{shard}' is a link that leaves its folder",
+            where=str(folder),
+            fix="put the file itself there, or name the folder it is in",
+        )

@@ -39,6 +39,7 @@ class Computer:
         """Make a tensor and write it.
 
         Raises:
+            CheckpointError: the inputs' dot products are not finite.
             OutputError: a finite value is too large for the tensor's dtype.
         """
         spec, scratch = tensor.spec, self._scratch
@@ -46,7 +47,7 @@ class Computer:
         self._writer.start(tensor.shard, tensor.offset)
         lost = 0
         with np.errstate(all="ignore"):
-            node = self._evaluator.prepare(tensor.node, spec.elements)
+            node = self._evaluator.prepare(tensor.node, spec)
             buffer = scratch.take()
             for start, stop in spans(spec.elements):
                 values = buffer[: stop - start]

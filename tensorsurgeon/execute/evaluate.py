@@ -4,15 +4,17 @@ The tree of a plan's node is walked at every span. A geometric node becomes a pl
 Gram matrix is known, so that reading knows of stored tensors, zeros and sums alone.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.errors import CheckpointError
 from tensorsurgeon.kernels import Scratch, Values, decode, dot
 from tensorsurgeon.operators import Gram
 from tensorsurgeon.plan import Node, Stored, Sum, Zeros
-from tensorsurgeon.specs import SPAN
+from tensorsurgeon.specs import SPAN, TensorSpec
 
 
 def spans(elements: int) -> Iterator[tuple[int, int]]:
@@ -42,22 +44,32 @@ class Evaluator:
         self._step = step
         self._note = note
 
-    def prepare(self, node: Node, elements: int) -> Node:
+    def prepare(self, node: Node, spec: TensorSpec) -> Node:
         """Run every pass that must come before a node can be read.
 
         Args:
             node: what to make.
-            elements: its number of elements.
+            spec: what is made of it.
 
         Returns:
             The same node with every coefficient known: stored tensors, zeros and sums.
+
+        Raises:
+            CheckpointError: inputs whose dot products are not finite, so that nothing follows.
         """
         if isinstance(node, Stored | Zeros):
             return node
-        inputs = tuple(self.prepare(inner, elements) for inner in node.inputs)
+        inputs = tuple(self.prepare(inner, spec) for inner in node.inputs)
         if isinstance(node, Sum):
             return Sum(inputs=inputs, weights=node.weights)
-        gram = self._gram(inputs, elements)
+        gram = self._gram(inputs, spec.elements)
+        if not all(math.isfinite(product) for row in gram for product in row):
+            raise CheckpointError(
+                "an input has a NaN, an infinity, or values too large to be squared, so that "
+                f"'{node.operator.operator}' has nothing to go by",
+                where=f"tensor '{spec.name}'",
+                fix="give the tensor to one model by a rule, if that one is sound",
+            )
         found = node.operator.coefficients(gram, **dict(node.parameters))
         if found.note:
             self._note(found.note)

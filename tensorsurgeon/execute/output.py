@@ -16,14 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tensorsurgeon.errors import OutputError, PlanError
+from tensorsurgeon.checkpoint import INDEX_NAME
+from tensorsurgeon.errors import CheckpointError, OutputError, PlanError
 from tensorsurgeon.plan import Plan, Shard
-from tensorsurgeon.specs import size_text
-
-INDEX_NAME = "model.safetensors.index.json"
-
-PAGE = 4096
-"""What direct writes are aligned to, in bytes: the largest block of any usual disk."""
+from tensorsurgeon.specs import PAGE, size_text
 
 
 def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overwrite: bool) -> None:
@@ -48,6 +44,12 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
                 where=str(path),
                 fix="choose an output folder of its own",
             )
+    if Path.cwd().is_relative_to(place):
+        raise PlanError(
+            "is the folder this runs in, or around it",
+            where=str(path),
+            fix="choose an output folder of its own",
+        )
     if path.exists() or path.is_symlink():
         _check_replaceable(path, overwrite=overwrite)
     parent = _existing_parent(place)
@@ -69,12 +71,18 @@ def _check_replaceable(path: Path, *, overwrite: bool) -> None:
         raise PlanError("is already there", where=str(path), fix="--overwrite replaces it")
     if path.is_symlink() or not path.is_dir():
         raise PlanError("is not a folder, and so not replaced", where=str(path))
-    if any(path.iterdir()) and not (path / "config.json").is_file():
-        raise PlanError(
-            "is not replaced: it has files, but no config.json, and so is no checkpoint",
-            where=str(path),
-            fix="choose another output folder",
-        )
+    inside = list(path.iterdir())
+    if inside and not (path / "config.json").is_file():
+        reason = "it has files, but no config.json, and so is no checkpoint"
+    elif inside and not any(entry.suffix == ".safetensors" for entry in inside):
+        reason = "it has no safetensors files, and so is no checkpoint"
+    elif any(entry.is_dir() for entry in inside):
+        reason = "it has folders inside, which no checkpoint written here has"
+    else:
+        return
+    raise PlanError(
+        f"is not replaced: {reason}", where=str(path), fix="choose another output folder"
+    )
 
 
 def _existing_parent(place: Path) -> Path:
@@ -161,7 +169,12 @@ class OutputFolder:
     def write_config(self, plan: Plan) -> None:
         """The index where there are several shards, the config, and the files that go along."""
         for sidecar in plan.sidecars:
-            shutil.copyfile(sidecar.path, self.work / sidecar.name)
+            try:
+                data = sidecar.path.read_bytes()
+            except OSError as error:
+                what = f"cannot be read: {error.strerror}"
+                raise CheckpointError(what, where=str(sidecar.path)) from None
+            (self.work / sidecar.name).write_bytes(data)
         if len(plan.shards) > 1:
             weight_map = {spec.name: shard.name for shard in plan.shards for spec in shard.specs}
             size = sum(spec.nbytes for shard in plan.shards for spec in shard.specs)
@@ -178,14 +191,24 @@ class OutputFolder:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         (self.work / name).write_text(text, encoding="utf-8")
 
-    def finish(self) -> None:
-        """Flush everything and rename the work folder to its place."""
+    def finish(self, *, overwrite: bool) -> None:
+        """Flush everything and rename the work folder to its place.
+
+        Raises:
+            OutputError: something has appeared there meanwhile, and is not to be replaced.
+        """
         for descriptor in self._shards.values():
             os.fsync(descriptor)
         self.close()
         for path in self.work.iterdir():
             _flush(path)
         _flush(self.work)
+        if self.final.exists() and not overwrite:
+            raise OutputError(
+                "has appeared while the result was made, and is not replaced",
+                where=str(self.final),
+                fix="--overwrite replaces it",
+            )
         if self.final.exists():
             self._replace()
         else:

@@ -17,6 +17,9 @@ from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
 Progress = Callable[[int, int], None]
 """Called a few times a second with bytes done and bytes in all."""
 
+MOST_THREADS = 9
+"""The most threads used unless a user asks for more."""
+
 _TICK = 0.1
 """Seconds between two calls of Progress."""
 
@@ -42,13 +45,21 @@ class Result:
     notes: tuple[str, ...]
 
 
-def run_plan(plan: Plan, final: Path, *, threads: int, progress: Progress | None = None) -> Result:
+def run_plan(
+    plan: Plan,
+    final: Path,
+    *,
+    threads: int,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Result:
     """Write what a plan describes.
 
     Args:
         plan: the plan.
-        final: the folder to make; replaced where it is there (see `check_destination`).
+        final: the folder to make (see `check_destination`).
         threads: how many tensors are worked on at a time.
+        overwrite: whether to replace what is there.
         progress: told how far it is.
 
     Raises:
@@ -62,7 +73,7 @@ def run_plan(plan: Plan, final: Path, *, threads: int, progress: Progress | None
         work = _Work(plan, reader, output)
         work.run(min(threads, max(len(plan.tensors), 1)), progress or _silent)
         output.write_config(plan)
-        output.finish()
+        output.finish(overwrite=overwrite)
     return Result(
         path=final,
         seconds=time.monotonic() - began,
@@ -168,7 +179,21 @@ class _Work:
 
 
 def default_threads() -> int:
-    """One for each processor this process may use, and one that waits for the disk meanwhile."""
+    """One for each processor this process may use, and one that waits for the disk meanwhile.
+
+    No more than MOST_THREADS, since the disk is busy by then and each takes memory.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) + 1
-    return (os.cpu_count() or 1) + 1
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return min(processors, _processor_quota(), MOST_THREADS - 1) + 1
+
+
+def _processor_quota() -> int:
+    """Whole processors that a container's quota allows; many where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or 'max'
+        return MOST_THREADS

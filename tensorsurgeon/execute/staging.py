@@ -9,10 +9,8 @@ large flush at the end.
 
 import mmap
 
-from tensorsurgeon.execute.output import PAGE, OutputFolder
-
-STAGING = 4 << 20
-"""Bytes gathered for one write."""
+from tensorsurgeon.execute.output import OutputFolder
+from tensorsurgeon.specs import PAGE, STAGING
 
 
 class TensorWriter:

@@ -8,8 +8,9 @@ from tensorsurgeon.kernels.scratch import Values
 def dot(left: Values, right: Values, product: Values) -> float:
     """The dot product of two spans.
 
-    A product of two float32 is exact in float64. The sum is numpy's pairwise one, whose order
-    depends on the length alone; BLAS would be faster, but sums in an order of the processor's.
+    A product of two stored numbers of 32 bits or fewer is exact. The sum is numpy's pairwise one,
+    whose order depends on the length alone; BLAS would be faster, but sums in an order of the
+    processor's.
 
     Args:
         left: (n,) values.

@@ -1,6 +1,7 @@
 """The buffers one thread works in, made once; nothing is allocated while it works."""
 
 import mmap
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Scratch:
 
     def __init__(self, buffers: int) -> None:
         memory = mmap.mmap(-1, SPAN * (8 + 4 + 8 * buffers))
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(AttributeError, OSError):  # not every system has huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)  # a tenth less time, in fewer address look-ups
         self._memory = np.frombuffer(memory, np.uint8)
         self._cut = self._taken = 0

@@ -16,8 +16,9 @@ class Slerp(GeometricOperator):
     """Spherical interpolation between two models (Shoemake 1985).
 
     Each tensor is flattened and seen as one vector; the weights of the arc between the two
-    directions are applied to the vectors as they are. Differs from the common 0.9995 cut-off: the
-    angle comes from atan2, so near-parallel inputs need no threshold and stay exact.
+    directions are applied to the vectors as they are. Differs from the common 0.9995 cut-off: with
+    float64 dot products, and weights that hardly depend on a small angle, near-parallel inputs need
+    no threshold; only where the sine is 0 do the weights become their limit, 1 - t and t.
     """
 
     operator: ClassVar[str] = "slerp"
@@ -45,7 +46,7 @@ class Slerp(GeometricOperator):
         straight = (1.0 - t, t)
         if aa == 0.0 or bb == 0.0:
             return Coefficients(straight, "an input is zero: interpolated linearly")
-        # Scaled to unit vectors first, so that no product over- or underflows.
+        # Divided one after the other: the product of the squared norms could overflow.
         cosine = ab / math.sqrt(aa) / math.sqrt(bb)
         if 1.0 + cosine < _ANTIPARALLEL:
             return Coefficients(straight, "the inputs are antiparallel: interpolated linearly")

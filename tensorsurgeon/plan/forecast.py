@@ -8,16 +8,13 @@ from collections.abc import Iterable
 
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Zeros
-from tensorsurgeon.specs import SPAN, DType, size_text
+from tensorsurgeon.specs import PAGE, SPAN, STAGING, DType, size_text
 
 COPYING_BASE = 50_000_000
 """Bytes resident where nothing is computed: the interpreter and this program."""
 
 COMPUTING_BASE = 66_000_000
 """Bytes resident where numpy is loaded."""
-
-STAGING_BYTES = (4 << 20) + 4096
-"""Bytes of a thread's buffer in front of the output."""
 
 _PER_TENSOR = 2_500
 """Bytes of plan for each tensor of the result."""
@@ -38,7 +35,7 @@ def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int) -> int:
     base = COMPUTING_BASE if buffers else COPYING_BASE
     # Beside the values: a span as it is stored, and one of words on the way to it.
     scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
-    return base + _PER_TENSOR * len(listed) + threads * (STAGING_BYTES + scratch + _PER_THREAD)
+    return base + _PER_TENSOR * len(listed) + threads * (STAGING + PAGE + scratch + _PER_THREAD)
 
 
 def threads_within(jobs: Iterable[tuple[Node, DType]], threads: int, budget: int) -> int:

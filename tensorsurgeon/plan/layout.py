@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tensorsurgeon.checkpoint import encode_header
+from tensorsurgeon.checkpoint import SINGLE_NAME, encode_header
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.specs import TensorSpec, size_text
-
-SINGLE_NAME = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from tensorsurgeon.arch import Architecture, find_architecture
 from tensorsurgeon.checkpoint import Checkpoint
-from tensorsurgeon.errors import ArchitectureError
 from tensorsurgeon.plan.nodes import Node, Stored
 from tensorsurgeon.recipe import Place
 from tensorsurgeon.specs import LayerOrigin, SourceLayer
@@ -46,13 +45,6 @@ def source_model(name: str, checkpoint: Checkpoint, layers: str | None) -> Model
     architecture = find_architecture(
         checkpoint.config, checkpoint.tensors, where=where, layers=layers
     )
-    for tensor in checkpoint.tensors:
-        found = architecture.split(tensor)
-        if found and found[0] >= architecture.depth:
-            raise ArchitectureError(
-                f"tensor '{tensor}' belongs to no layer: there are {architecture.depth}",
-                where=where,
-            )
     return Model(
         label=name,
         architecture=architecture,

@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorsurgeon.arch import config_with_weights
 from tensorsurgeon.checkpoint import Checkpoint
-from tensorsurgeon.errors import Problem, RecipeError, TensorSurgeonError
+from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
 from tensorsurgeon.plan.forecast import copied
 from tensorsurgeon.plan.layout import Shard, lay_out
@@ -146,9 +146,15 @@ class _Planner:
 
     def plan(self) -> Plan:
         result = self._model(self.recipe.result, "result")
-        if self.problems:
-            raise RecipeError.of(self.problems)
         nodes = result.tensors
+        quantized = "quantization_config" in result.config
+        if quantized and self.recipe.output.dtype:
+            raise PlanError(
+                "output: dtype cannot be applied to a quantized model, whose stored numbers mean "
+                "nothing without their scales",
+                where=self.name,
+                fix="leave dtype out, or convert the unquantized model",
+            )
         dtypes = {name: self._written_dtype(node) for name, node in nodes.items()}
         shards = lay_out(
             [
@@ -157,6 +163,9 @@ class _Planner:
             ],
             self.recipe.output.max_shard_size,
         )
+        sidecars = tuple(self._sidecars(result))  # may open a source that nothing else reads
+        if self.problems:
+            raise RecipeError.of(self.problems)
         return Plan(
             recipe=self.name,
             sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
@@ -167,7 +176,7 @@ class _Planner:
             ),
             shards=shards,
             config=self._config(result, dtypes),
-            sidecars=tuple(self._sidecars(result)),
+            sidecars=sidecars,
             layer_map=result.origins,
             notes=tuple(dict.fromkeys(self.notes)),
         )
@@ -227,6 +236,7 @@ class _Planner:
         return TORCH_NAMES[wanted] if wanted and node.dtype.computable else node.dtype
 
     def _config(self, result: Model, dtypes: Mapping[str, DType]) -> dict[str, Any]:
+        quantized = "quantization_config" in result.config
         weights: Counter[DType] = Counter()
         for name, node in result.tensors.items():
             if dtypes[name].computable:
@@ -236,7 +246,7 @@ class _Planner:
         return config_with_weights(
             result.architecture,
             result.config,
-            dtype=names[most[0][0]] if most else None,
+            dtype=names[most[0][0]] if most and not quantized else None,
             tied=False if _head_parts_from_embedding(result.tensors) else None,
         )
 
@@ -256,7 +266,9 @@ class _Planner:
 def _head_parts_from_embedding(tensors: Mapping[str, Node]) -> bool:
     """Whether a stored output head is made otherwise than the embedding a config ties it to."""
     heads = [n for n in tensors if n.endswith(("lm_head.weight", "embed_out.weight"))]
-    embeddings = [n for n in tensors if n.endswith(("embed_tokens.weight", "embed_in.weight"))]
+    embeddings = [
+        n for n in tensors if n.endswith(("embed_tokens.weight", "embed_in.weight", "wte.weight"))
+    ]
     if not heads or not embeddings:
         return False
     return _recipe_of(tensors[heads[0]]) != _recipe_of(tensors[embeddings[0]])

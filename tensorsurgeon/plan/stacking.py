@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from tensorsurgeon.arch import LayerSource, config_with_layers
 from tensorsurgeon.errors import ArchitectureError
 from tensorsurgeon.operators import ChosenLayer, LayerOperator
 from tensorsurgeon.plan.model import Model
 from tensorsurgeon.plan.nodes import Node, Zeros
+from tensorsurgeon.recipe.schedule import glob
 
 
 def stack_layers(operator: LayerOperator, operands: Sequence[Model]) -> Model:
@@ -85,15 +85,19 @@ def _zeroed(
     operator: LayerOperator, model: Model, layer: int, inside: dict[str, Node]
 ) -> dict[str, Node]:
     """A layer's nodes, with zeros for what it writes to the residual stream."""
-    patterns = operator.zero_patterns() or model.architecture.family.writes_residual
-    hits = {name for name in inside if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    if not hits:
+    own = operator.zero_patterns()
+    patterns = own or model.architecture.family.writes_residual
+    hits = {name for name in inside if any(glob(pattern).match(name) for pattern in patterns)}
+    kinds = _inside_shapes(model)
+    idle = [pattern for pattern in own if not any(glob(pattern).match(kind) for kind in kinds)]
+    if idle or not hits:
+        where = "the layers" if idle else f"layer {layer}"
         family = model.architecture.model_type or "this family"
         raise ArchitectureError(
             f"'{operator.operator}': it is not known which tensors of {family} to zero"
             if not patterns
-            else f"'{operator.operator}': nothing in layer {layer} of '{model.label}' "
-            f"matches {', '.join(patterns)}",
+            else f"'{operator.operator}': nothing in {where} of '{model.label}' "
+            f"matches {', '.join(idle or patterns)}",
             fix="name them with 'zero', as [self_attn.o_proj.*, mlp.down_proj.*]; in a family that "
             "normalises after the sum no zeroing makes a layer an identity",
         )

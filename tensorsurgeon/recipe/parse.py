@@ -166,6 +166,7 @@ def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) ->
 
 def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) -> None:
     """Every model is used, and the tokenizer's is there."""
+    sound = not context.problems
     used = _reachable(recipe)
     tokenizer = recipe.output.tokenizer
     if tokenizer is not None and tokenizer not in recipe.models:
@@ -173,7 +174,7 @@ def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) ->
         fix = did_you_mean(tokenizer, recipe.models)
         context.report(mark, f"output: tokenizer: there is no model '{tokenizer}'", fix)
     for name in recipe.models:
-        if name not in used and name != tokenizer and not context.problems:
+        if sound and name not in used:
             marks = document["models"].key_marks
             context.report(marks[name], f"model '{name}' is never used", "use it or remove it")
 
@@ -187,8 +188,11 @@ def _references(expression: Operator | Reference) -> Iterator[Reference]:
 
 
 def _reachable(recipe: Recipe) -> set[str]:
+    """Every model that the result or the tokenizer's model needs."""
     reached: set[str] = set()
     waiting = [recipe.result]
+    if recipe.output.tokenizer is not None:
+        waiting.append(Reference(recipe.output.tokenizer))
     while waiting:
         for reference in _references(waiting.pop()):
             if reference.name in recipe.models and reference.name not in reached:

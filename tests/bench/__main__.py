@@ -211,7 +211,7 @@ def main(
     tables.show(report.tables(results))
     write_results(workspace.folder, results)
     if update_readme:
-        readme = tables.replace_in_readme(README.read_text(), report.markdown(results))
+        readme = tables.replace_in_readme(README.read_text(), report.readme(results))
         README.write_text(readme)
 
 

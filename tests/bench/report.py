@@ -34,26 +34,41 @@ def tables(results: Results) -> list[Table]:
 
 def markdown(results: Results) -> str:
     """All tables, and the machine and versions in a line below them."""
+    blocks = [table.markdown() for table in tables(results)]
+    return "\n\n".join([*blocks, _conditions(results)]) + "\n"
+
+
+def readme(results: Results) -> str:
+    """The table of times and memory alone, with the machine and versions."""
+    return "\n\n".join([_time(results).markdown(), _conditions(results)]) + "\n"
+
+
+def _conditions(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     machine = results.machine
     place = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}, "
         f"{machine['kernel']}, {machine['filesystem']}"
     )
-    blocks = [table.markdown() for table in tables(results)]
-    return "\n\n".join([*blocks, f"{place}; {versions}; {results.date[:10]}."]) + "\n"
+    return f"{place}; {versions}; {results.date[:10]}."
 
 
 def _time(results: Results) -> Table:
     return Table(
         title=f"Wall seconds, {results.scale} in bf16 ({results.parameters / 1e9:.2f}B parameters)",
-        columns=["job", OURS, PEER, FLOOR, f"against {PEER}", f"against the {FLOOR}"],
+        columns=[
+            "job",
+            *(OURS, PEER, FLOOR),
+            *(f"against {PEER}", f"against the {FLOOR}"),
+            *(f"peak MB, {OURS}", f"peak MB, {PEER}"),
+        ],
         rows=[
             [
                 job.title,
                 *(_seconds(job.median(program, wall)) for program in (OURS, PEER, FLOOR)),
                 _inverse(job.ratio(OURS, PEER)),
                 _times(job.ratio(OURS, FLOOR)),
+                *(_megabytes(job.median(program, resident)) for program in (OURS, PEER)),
             ]
             for job in results.jobs.values()
         ],
