@@ -99,7 +99,7 @@ def _check_computable(operator: MergeOperator, name: str, inputs: Iterable[Node]
 
 
 def _check_unquantized(operator: MergeOperator, model: Model) -> None:
-    if "quantization_config" in model.config:
+    if model.is_quantized:
         raise ArchitectureError(
             f"'{model.label}' is quantized: its stored numbers mean nothing without their scales, "
             f"so '{operator.operator}' cannot compute on them",

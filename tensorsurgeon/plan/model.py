@@ -31,6 +31,11 @@ class Model:
     origins: tuple[LayerOrigin, ...]
     donor: str
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its stored numbers mean nothing without their scales."""
+        return "quantization_config" in self.config
+
     def place(self, name: str) -> Place:
         """Where one of its tensors stands, as schedules see it."""
         depth = self.architecture.depth

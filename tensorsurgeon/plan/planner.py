@@ -16,7 +16,7 @@ from tensorsurgeon.plan.forecast import copied
 from tensorsurgeon.plan.layout import Shard, lay_out
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
-from tensorsurgeon.plan.nodes import Node, Stored, Zeros, bytes_read, stored_in
+from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, stored_in
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
 from tensorsurgeon.specs import TORCH_NAMES, DType, LayerOrigin, TensorSpec
@@ -147,8 +147,7 @@ class _Planner:
     def plan(self) -> Plan:
         result = self._model(self.recipe.result, "result")
         nodes = result.tensors
-        quantized = "quantization_config" in result.config
-        if quantized and self.recipe.output.dtype:
+        if result.is_quantized and self.recipe.output.dtype:
             raise PlanError(
                 "output: dtype cannot be applied to a quantized model, whose stored numbers mean "
                 "nothing without their scales",
@@ -236,7 +235,6 @@ class _Planner:
         return TORCH_NAMES[wanted] if wanted and node.dtype.computable else node.dtype
 
     def _config(self, result: Model, dtypes: Mapping[str, DType]) -> dict[str, Any]:
-        quantized = "quantization_config" in result.config
         weights: Counter[DType] = Counter()
         for name, node in result.tensors.items():
             if dtypes[name].computable:
@@ -246,7 +244,7 @@ class _Planner:
         return config_with_weights(
             result.architecture,
             result.config,
-            dtype=names[most[0][0]] if most and not quantized else None,
+            dtype=names[most[0][0]] if most and not result.is_quantized else None,
             tied=False if _head_parts_from_embedding(result.tensors) else None,
         )
 
@@ -280,5 +278,5 @@ def _recipe_of(node: Node) -> object:
         return node.tensor.path.parent
     if isinstance(node, Zeros):
         return "zeros"
-    how = node.weights if hasattr(node, "weights") else node.parameters
+    how = node.weights if isinstance(node, Sum) else node.parameters
     return (how, *map(_recipe_of, node.inputs))
