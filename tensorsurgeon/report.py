@@ -129,7 +129,15 @@ def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
     if peak_memory is not None:
         lines.append(f"peak memory {size_text(peak_memory)}")
     lines += [f"note: {note}" for note in (*plan.notes, *result.notes)]
+    if result.tensors_computed and not result.compiled:
+        lines.append(f"note: {_NOT_COMPILED}")
     return "\n".join(map(printable, lines))
+
+
+_NOT_COMPILED = (
+    "arithmetic ran in numpy, the same to the bit but slower; "
+    "where there is a C compiler, installing tensorsurgeon compiles it"
+)
 
 
 def checkpoint_text(checkpoint: Checkpoint, depth: int | None, family: str) -> str:

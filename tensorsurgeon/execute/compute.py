@@ -53,7 +53,7 @@ class Computer:
                 values = buffer[: stop - start]
                 self._evaluator.read(node, start, values)
                 raw = np.frombuffer(self._writer.reserve(len(values) * size), np.uint8)
-                lost += encode(values, spec.dtype, raw, scratch.words[: len(values)])
+                lost += encode(values, spec.dtype, raw, scratch=scratch)
             scratch.give_back()
         self._writer.finish()
         if lost:

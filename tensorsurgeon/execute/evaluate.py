@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorsurgeon.checkpoint import ShardReader
 from tensorsurgeon.errors import CheckpointError
-from tensorsurgeon.kernels import Scratch, Values, decode, dot
+from tensorsurgeon.kernels import Scratch, Values, dot, scale
 from tensorsurgeon.operators import Gram
 from tensorsurgeon.plan import Node, Stored, Sum, Zeros
 from tensorsurgeon.specs import SPAN, TensorSpec
@@ -84,48 +84,49 @@ class Evaluator:
             out: (n,) float64.
         """
         if isinstance(node, Stored):
-            self._read_stored(node, start, out)
+            self._scale_stored(node, 1.0, start, out)
         elif isinstance(node, Zeros):
             out.fill(0)
         elif isinstance(node, Sum):
-            self._read_sum(node, start, out)
+            for position, (inner, weight) in enumerate(zip(node.inputs, node.weights, strict=True)):
+                self._scale(inner, weight, start, out, add=position > 0)
         else:
             raise AssertionError("a geometric node is read only after it was prepared")
 
-    def _read_stored(self, node: Stored, start: int, out: Values) -> None:
+    def _scale(self, node: Node, weight: float, start: int, out: Values, *, add: bool) -> None:
+        """Set `out` to weight times the node's values, or add that to it."""
+        if isinstance(node, Stored):
+            self._scale_stored(node, weight, start, out, add=add)
+            return
+        values = self._scratch.take()[: len(out)] if add else out
+        self.read(node, start, values)
+        np.multiply(values, weight, out=values)
+        if add:
+            np.add(out, values, out=out)
+            self._scratch.give_back()
+
+    def _scale_stored(
+        self, node: Stored, weight: float, start: int, out: Values, *, add: bool = False
+    ) -> None:
         size = node.dtype.bits // 8
         raw = self._scratch.raw[: len(out) * size]
         self._reader.read_into(node.tensor, start * size, raw.data)
-        decode(raw, node.dtype, out, self._scratch.words[: len(out)])
+        scale(raw, node.dtype, weight, out, add=add, scratch=self._scratch)
         self._step(len(raw))
-
-    def _read_sum(self, node: Sum, start: int, out: Values) -> None:
-        first, *others = zip(node.inputs, node.weights, strict=True)
-        self.read(first[0], start, out)
-        np.multiply(out, first[1], out=out)
-        for inner, weight in others:
-            term = self._scratch.take()
-            values = term[: len(out)]
-            self.read(inner, start, values)
-            np.multiply(values, weight, out=values)
-            np.add(out, values, out=out)
-            self._scratch.give_back()
 
     def _gram(self, inputs: tuple[Node, ...], elements: int) -> Gram:
         """(n, n) dot products of all inputs, each span's in float64, summed span after span."""
         count = len(inputs)
         gram = [[0.0] * count for _ in range(count)]
-        buffers = [self._scratch.take() for _ in range(count + 1)]
+        buffers = [self._scratch.take() for _ in range(count)]
         for start, stop in spans(elements):
-            *vectors, product = (buffer[: stop - start] for buffer in buffers)
+            vectors = [buffer[: stop - start] for buffer in buffers]
             for node, vector in zip(inputs, vectors, strict=True):
                 self.read(node, start, vector)
             for i, left in enumerate(vectors):
-                for j, right in enumerate(vectors[i + 1 :], start=i + 1):
-                    gram[i][j] += dot(left, right, product)
-                # The square comes last and in place: this vector is not needed any more.
-                gram[i][i] += dot(left, left, left)
-        self._scratch.give_back(count + 1)
+                for j, right in enumerate(vectors[i:], start=i):
+                    gram[i][j] += dot(left, right, scratch=self._scratch)
+        self._scratch.give_back(count)
         for i in range(count):
             for j in range(i):
                 gram[i][j] = gram[j][i]

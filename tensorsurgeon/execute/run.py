@@ -34,6 +34,7 @@ class Result:
         threads: how many it used.
         tensors_copied: tensors written without arithmetic.
         tensors_computed: all others.
+        compiled: whether compiled arithmetic computed them, rather than numpy.
         notes: what operators had to say, and for how many tensors.
     """
 
@@ -42,6 +43,7 @@ class Result:
     threads: int
     tensors_copied: int
     tensors_computed: int
+    compiled: bool
     notes: tuple[str, ...]
 
 
@@ -80,6 +82,7 @@ def run_plan(
         threads=threads,
         tensors_copied=sum(tensor.is_copied for tensor in plan.tensors),
         tensors_computed=sum(not tensor.is_copied for tensor in plan.tensors),
+        compiled=work.compiled,
         notes=tuple(
             f"{note} ({count} tensors)" for note, count in sorted(Counter(work.notes).items())
         ),
@@ -101,6 +104,7 @@ class _Work:
         self.reader = reader
         self.output = output
         self.notes: list[str] = []
+        self.compiled = False
         self._total = plan.bytes_read
         self._waiting = deque(sorted(plan.tensors, key=lambda tensor: -tensor.bytes_read))
         self._buffers = buffers_needed(plan.jobs())
@@ -113,7 +117,9 @@ class _Work:
         if self._buffers:
             # Imported before the threads start, or they would race for it.
             import tensorsurgeon.execute.compute  # noqa: F401
+            from tensorsurgeon.kernels import COMPILED
 
+            self.compiled = COMPILED
         self._done = [0] * threads
         workers = [
             threading.Thread(target=self._work, args=(index,), name=f"tensors-{index}")

@@ -1,5 +1,6 @@
 """Same bytes for any number of threads and any budget, and budgets that are kept."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,28 @@ def test_bytes_are_the_same_for_any_threads_and_any_budget(
         result = api.apply(other, threads=7, max_memory=api.memory_for(plan, threads))
         assert result.threads == threads
         assert file_bytes(result.path) == expected
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64", "F8_E4M3"])
+def test_bytes_are_the_same_without_the_compiled_arithmetic(
+    dtype: str, tmp_path: Path, recipe: WriteRecipe
+) -> None:
+    for seed, name in enumerate("ab"):
+        write_checkpoint(tmp_path / name, odd_tensors(dtype=dtype, seed=seed), llama_config(1))
+    path = recipe(f"models: {{a: ./a, b: ./b}}\nresult: {EXPRESSIONS['nested']}\n")
+    found = []
+    for kernels in ("compiled", "numpy"):
+        out = tmp_path / kernels
+        done = subprocess.run(
+            [*ENGINE, "apply", str(path), "-o", str(out)],
+            env=os.environ | {"TENSORSURGEON_KERNELS": kernels},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ("ran in numpy" in done.stderr) == (kernels == "numpy")
+        found.append(file_bytes(out))
+    assert found[0] == found[1]
 
 
 def peak_of_apply(*arguments: str | Path) -> int:

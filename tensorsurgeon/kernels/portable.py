@@ -1,8 +1,8 @@
-"""Stored bytes to values and back; the one place where anything is rounded.
+"""The arithmetic on spans in numpy: what it is, and what runs where nothing was compiled.
 
-Values are float64, so decoding is exact. Encoding rounds to nearest, ties to even, and keeps NaN
-a NaN. To bfloat16 it goes by way of float32, whose rounding moves a value only if it lies within
-2^-17 of a unit in the last place from a tie.
+Values are float64, so decoding is exact. Encoding rounds to nearest, ties to even, and makes every
+NaN the one quiet NaN. To bfloat16 it goes by way of float32, whose rounding moves a value only if
+it lies within 2^-17 of a unit in the last place from a tie.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorsurgeon.kernels.scratch import Raw, Values, Words
+from tensorsurgeon.kernels.scratch import Raw, Scratch, Values, Words
 from tensorsurgeon.specs import DType
 
 _HALF = np.uint32(16)
@@ -18,56 +18,70 @@ _ONE = np.uint32(1)
 _BELOW_TIE = np.uint32(0x7FFF)
 _QUIET_NAN = np.float32("nan")
 
+COLUMNS = 512
+"""A span's sum is taken in so many columns, which are then folded in halves: an order of its own,
+since that of numpy's sums and of BLAS is theirs to change."""
+
 _NUMPY = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 
 _BF16_END = float.fromhex("0x1.ffp127")
 """From here on a float32 rounds to infinity: half a unit above the largest bfloat16."""
 
 _LARGEST = {
+    DType.F64: float("inf"),
     DType.F32: float(np.finfo(np.float32).max),
     DType.BF16: float.fromhex("0x1.fep127"),
     DType.F16: 65504.0,
     DType.F8_E4M3: 448.0,
     DType.F8_E5M2: 57344.0,
 }
-"""The largest finite value of each dtype that can overflow."""
+"""The largest value of each dtype that no finite one can exceed on the way to it."""
 
 
-def decode(raw: Raw, dtype: DType, out: Values, words: Words) -> None:
-    """Values of stored bytes.
-
-    Args:
-        raw: (n * itemsize,) bytes as they are in the file, little-endian.
-        dtype: what they are.
-        out: (n,) float64, filled.
-        words: (n,) scratch.
-    """
+def scale(
+    raw: Raw, dtype: DType, weight: float, out: Values, *, add: bool, scratch: Scratch
+) -> None:
+    """Set a span to, or add to it, weight times stored values; see `kernels.scale`."""
+    values = scratch.take()[: len(out)] if add else out
     if dtype is DType.BF16:
+        words = scratch.words[: len(out)]
         np.copyto(words, raw.view("<u2"))
         np.left_shift(words, _HALF, out=words)
-        np.copyto(out, words.view(np.float32))
+        np.copyto(values, words.view(np.float32))
     else:
-        np.copyto(out, raw.view(_numpy_dtype(dtype)), casting="unsafe")
+        np.copyto(values, raw.view(_numpy_dtype(dtype)), casting="unsafe")
+    if weight != 1.0:
+        np.multiply(values, weight, out=values)
+    if add:
+        np.add(out, values, out=out)
+        scratch.give_back()
 
 
-def encode(values: Values, dtype: DType, raw: Raw, words: Words) -> int:
-    """Stored bytes of values, rounded to nearest even.
+def dot(left: Values, right: Values, *, scratch: Scratch) -> float:
+    """The dot product of two spans; see `kernels.dot`."""
+    product = scratch.take()[: len(left)]
+    np.multiply(left, right, out=product)
+    rows, rest = divmod(len(product), COLUMNS)
+    # Along the first axis whole rows are added one after the other.
+    columns = np.add.reduce(product[: rows * COLUMNS].reshape(rows, COLUMNS), axis=0, initial=0.0)
+    columns[:rest] += product[rows * COLUMNS :]
+    scratch.give_back()
+    while len(columns) > 1:
+        half = len(columns) // 2
+        columns = columns[:half] + columns[half:]
+    return float(columns[0])
 
-    Args:
-        values: (n,) float64; overwritten.
-        dtype: what to store.
-        raw: (n * itemsize,) bytes, filled.
-        words: (n,) scratch.
 
-    Returns:
-        How many finite values became infinite or NaN, since the dtype cannot hold them.
-    """
+def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> int:
+    """Stored bytes of values, which are overwritten; see `kernels.encode`."""
     if dtype is DType.BF16:
-        return _encode_bf16(values, raw, words)
-    fits = dtype is DType.F64 or _within(values, _LARGEST[dtype])
+        return _encode_bf16(values, raw, scratch.words[: len(values)])
     stored = raw.view(_numpy_dtype(dtype))
     np.copyto(stored, values, casting="unsafe")
-    if fits:
+    if _within(values, _LARGEST[dtype]):
+        return 0
+    stored[np.isnan(values)] = np.nan
+    if dtype is DType.F64:
         return 0
     return int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(stored.astype(np.float32))))
 
