@@ -8,9 +8,12 @@
     ├── CheckpointError       5   what is read
     │   ├── HeaderError           a safetensors file
     │   ├── IndexFileError        model.safetensors.index.json
-    │   └── MissingTensorError    a tensor or shard that should be there
+    │   ├── MissingTensorError    a tensor or shard that should be there
+    │   └── ManifestError         tensorsurgeon.json
     ├── PlanError             6   what cannot be done with this machine, budget or output
-    └── OutputError           7   what is written
+    ├── OutputError           7   what is written
+    ├── BusyError             8   another run is writing the same output
+    └── VerifyError           9   a checkpoint that is not what its manifest says
 
 2 is left to the command line's own usage errors, 130 to Ctrl-C, 143 to SIGTERM.
 """
@@ -90,6 +93,10 @@ class MissingTensorError(CheckpointError):
     """A tensor or a shard that should be there is not."""
 
 
+class ManifestError(CheckpointError):
+    """tensorsurgeon.json is malformed, has changed, or is of an unknown version."""
+
+
 class PlanError(TensorSurgeonError):
     """The work cannot be done as asked: budget, disk, paths, dtypes."""
 
@@ -100,6 +107,18 @@ class OutputError(TensorSurgeonError):
     """Writing the result failed."""
 
     exit_code = 7
+
+
+class BusyError(TensorSurgeonError):
+    """Another run holds the lock of the same output."""
+
+    exit_code = 8
+
+
+class VerifyError(TensorSurgeonError):
+    """A checkpoint is damaged or incomplete; carries everything that was found."""
+
+    exit_code = 9
 
 
 def printable(text: str) -> str:

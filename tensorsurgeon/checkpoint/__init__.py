@@ -2,14 +2,28 @@
 
 from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, open_checkpoint
 from tensorsurgeon.checkpoint.header import encode_header
+from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME
+from tensorsurgeon.checkpoint.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    encode_manifest,
+    read_manifest,
+)
 from tensorsurgeon.checkpoint.reading import ShardReader
 
 __all__ = [
     "INDEX_NAME",
+    "MANIFEST_NAME",
     "SINGLE_NAME",
     "Checkpoint",
+    "FileIdentity",
+    "Manifest",
     "ShardReader",
+    "check_unchanged",
     "encode_header",
+    "encode_manifest",
+    "identify",
     "open_checkpoint",
+    "read_manifest",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint.header import read_header
+from tensorsurgeon.checkpoint.identity import FileIdentity, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME, read_weight_map
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import (
@@ -56,6 +57,7 @@ class Checkpoint:
         path: the folder.
         config: config.json.
         tensors: every stored tensor by name, shard by shard in the order of their bytes.
+        identities: config.json, index and shards, as they were before they were read.
         tokenizer_files: names of the files that make up the tokenizer, chat template included.
         other_files: names of the other JSON files that go along: generation config, processors.
     """
@@ -63,6 +65,7 @@ class Checkpoint:
     path: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
+    identities: Mapping[Path, FileIdentity]
     tokenizer_files: tuple[str, ...]
     other_files: tuple[str, ...]
 
@@ -83,10 +86,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     tokenizer = tuple(
         name for name in names if _matches(name, _TOKENIZER_PATTERNS) and not _matches(name, _CODE)
     )
+    # Before any of them is read: one that changes meanwhile then differs from what is noted here.
+    identities = {path / name: identify(path / name) for name in names if _is_read(name)}
+    config, tensors = _read_config(path / "config.json"), _read_tensors(path, names)
+    read = {path / "config.json", path / INDEX_NAME, *(t.path for t in tensors.values())}
     return Checkpoint(
         path=path,
-        config=_read_config(path / "config.json"),
-        tensors=_read_tensors(path, names),
+        config=config,
+        tensors=tensors,
+        identities={file: found for file, found in identities.items() if file in read},
         tokenizer_files=tokenizer,
         other_files=tuple(
             name
@@ -94,6 +102,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
             if name.endswith(".json") and name not in tokenizer and not _matches(name, _LEFT_BEHIND)
         ),
     )
+
+
+def _is_read(name: str) -> bool:
+    return name in ("config.json", INDEX_NAME) or name.endswith(".safetensors")
 
 
 def _refuse_path(path: Path) -> None:
