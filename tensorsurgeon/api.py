@@ -10,7 +10,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ from tensorsurgeon.errors import (
     did_you_mean,
     shortened,
 )
-from tensorsurgeon.execute import Progress, Result, check_destination, default_threads, run_plan
+from tensorsurgeon.execute import (
+    Progress,
+    Result,
+    check_destination,
+    default_threads,
+    is_finished,
+    run_plan,
+)
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
@@ -51,9 +58,11 @@ def plan(
         TensorSurgeonError: whatever is wrong with recipe, sources or their fit to each other.
     """
     path = Path(recipe)
-    parsed = _with_sources(_read_recipe(path), path, sources or {})
+    data = _read_recipe(path)
+    parsed = parse_recipe(data, str(path), OPERATORS)
+    parsed = _with_sources(parsed, path, sources or {})
     checkpoints = _open_sources(parsed, path)
-    made = make_plan(parsed, checkpoints, name=str(path))
+    made = make_plan(parsed, checkpoints, name=str(path), text=data.decode())
     return replace(made, destination=_destination(parsed, path, output))
 
 
@@ -95,7 +104,8 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
         )
     beside = sum(sidecar.path.stat().st_size for sidecar in plan.sidecars)
     nbytes = plan.bytes_written + beside
-    check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=overwrite)
+    replaces = overwrite or is_finished(plan, plan.destination)
+    check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
     if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
         raise PlanError(
             f"holds the recipe {plan.recipe}",
@@ -109,26 +119,42 @@ def apply(
     plan: Plan,
     *,
     overwrite: bool = False,
+    resume: bool = True,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Result:
     """Write what a plan describes. The output folder appears whole or not at all.
+
+    What an interrupted run of the same plan has made is not made again.
 
     Args:
         plan: from `plan`.
         overwrite: replace a checkpoint that is there.
+        resume: go on from what an interrupted run has left.
         threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
         progress: called a few times a second with bytes done and bytes in all.
+        notice: told what was found of an interrupted run.
 
     Raises:
         PlanError: before anything is written, where it cannot go well.
-        CheckpointError, OutputError: while it is written; nothing is left of the output.
+        BusyError: another run is writing to that folder.
+        CheckpointError, OutputError: while it is written. What was done is kept beside the output
+            folder, for the next run to go on from.
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory)
     destination = check(plan, overwrite=overwrite)
-    return run_plan(plan, destination, threads=count, overwrite=overwrite, progress=progress)
+    return run_plan(
+        plan,
+        destination,
+        threads=count,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+        notice=notice,
+    )
 
 
 def inspect(folder: str | Path) -> Checkpoint:
@@ -141,18 +167,17 @@ def schema() -> dict[str, Any]:
     return json_schema(OPERATORS)
 
 
-def _read_recipe(path: Path) -> Recipe:
+def _read_recipe(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise RecipeError("is not a file", where=str(path))
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         beside = [e.name for e in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         fix = did_you_mean(path.name, beside) if beside else ""
         raise RecipeError("there is no such file", where=str(path), fix=fix) from None
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return parse_recipe(data, str(path), OPERATORS)
 
 
 def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path]) -> Recipe:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 plan (budget, disk,
-output folder), 7 writing, 130 interrupted, 143 terminated.
+output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 130
+interrupted, 143 terminated.
 """
 
 
@@ -108,6 +109,7 @@ def cli() -> None:
 @cli.command()
 @_recipe_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is already there.")
+@click.option("--no-resume", is_flag=True, help="Start over, whatever an interrupted run has left.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def apply(
     recipe: Path,
@@ -116,9 +118,10 @@ def apply(
     threads: int | None,
     max_memory: int | None,
     overwrite: bool,
+    no_resume: bool,
     quiet: bool,
 ) -> None:
-    """Make the checkpoint that RECIPE describes."""
+    """Make the checkpoint that RECIPE describes; after an interruption, go on with it."""
     from tensorsurgeon import api, report
 
     plan = api.plan(recipe, output=output, sources=dict(sources))
@@ -127,7 +130,14 @@ def apply(
     if not quiet:
         _say(report.layer_map_text(plan))
     with _progress(quiet=quiet) as progress:
-        result = api.apply(plan, overwrite=overwrite, threads=count, progress=progress)
+        result = api.apply(
+            plan,
+            overwrite=overwrite,
+            resume=not no_resume,
+            threads=count,
+            progress=progress,
+            notice=None if quiet else lambda text: _say(printable(text)),
+        )
     if not quiet:
         _say(report.result_text(plan, result, peak_memory=report.peak_memory()))
 
@@ -183,6 +193,24 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument(
+    "folder", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--remove", is_flag=True, help="Remove those that no run is at work in.")
+def clean(folder: Path, remove: bool) -> None:
+    """List what interrupted runs have left in FOLDER, the working folder by default."""
+    from tensorsurgeon.execute import find_leftovers, remove_leftover
+    from tensorsurgeon.specs import size_text
+
+    for leftover in find_leftovers(folder):
+        _print(printable(f"{leftover.path}  {size_text(leftover.nbytes)}, {leftover}"))
+        if remove and leftover.holder is None:
+            if remove_leftover(leftover):
+                _say(printable(f"put the old checkpoint back at {leftover.final}"))
+            _say(printable(f"removed {leftover.path}"))
+
+
+@cli.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from tensorsurgeon import api
@@ -203,18 +231,28 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as interruption:
         _say("interrupted")
+        _say_notes(interruption)
         sys.exit(130)
+    except SystemExit as ending:
+        _say_notes(ending)
+        raise
     except TensorSurgeonError as error:
         _say(_colored(str(error)))
+        _say_notes(error)
         sys.exit(error.exit_code)
     sys.exit(0)
 
 
 def _terminate(number: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does, so that nothing is left of the output."""
+    """End as Ctrl-C does, with threads stopped and the lock given back."""
     raise SystemExit(128 + number)
+
+
+def _say_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        _say(printable(note))
 
 
 def _say(text: str) -> None:

@@ -126,6 +126,8 @@ def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
         f"{result.tensors_copied} tensors copied, {result.tensors_computed} computed in "
         f"{result.seconds:.2f} s ({size_text(int(speed))}/s read and written, {threads})",
     ]
+    if result.tensors_resumed:
+        lines.append(f"of these, an interrupted run had made {result.tensors_resumed}")
     if peak_memory is not None:
         lines.append(f"peak memory {size_text(peak_memory)}")
     lines += [f"note: {note}" for note in (*plan.notes, *result.notes)]

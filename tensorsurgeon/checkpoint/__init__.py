@@ -10,7 +10,7 @@ from tensorsurgeon.checkpoint.manifest import (
     encode_manifest,
     read_manifest,
 )
-from tensorsurgeon.checkpoint.reading import ShardReader
+from tensorsurgeon.checkpoint.reading import ShardReader, header_bytes
 
 __all__ = [
     "INDEX_NAME",
@@ -23,6 +23,7 @@ __all__ = [
     "check_unchanged",
     "encode_header",
     "encode_manifest",
+    "header_bytes",
     "identify",
     "open_checkpoint",
     "read_manifest",

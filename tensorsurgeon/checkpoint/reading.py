@@ -5,30 +5,50 @@ as resident.
 """
 
 import os
-from collections.abc import Iterable
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged
 from tensorsurgeon.errors import CheckpointError
 from tensorsurgeon.specs import StoredTensor
 
 
 class ShardReader:
-    """Open files of the checkpoints that are read, by path; close it, or use it in a `with`."""
+    """Open files of the checkpoints that are read, by path; close it, or use it in a `with`.
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    Args:
+        files: their paths, and what they were when their headers were read.
+
+    Raises:
+        CheckpointError: one cannot be opened, or is another file by now.
+    """
+
+    def __init__(self, files: Mapping[Path, FileIdentity]) -> None:
+        self._files = files
         self._descriptors: dict[Path, int] = {}
         try:
-            for path in sorted(set(paths)):
+            for path, identity in sorted(files.items()):
                 self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                check_unchanged(path, identity, self._descriptors[path])
         except OSError as error:
             self.close()
             raise CheckpointError(f"cannot be opened: {error.strerror}", where=str(path)) from None
+        except CheckpointError:
+            self.close()
+            raise
 
-    def descriptor(self, path: Path) -> int:
-        """The open file descriptor of a path given at the start."""
-        return self._descriptors[path]
+    def check_unchanged(self) -> None:
+        """Whether all that was read belongs together.
+
+        Raises:
+            CheckpointError: a file was written to or replaced since its header was read.
+        """
+        for path, identity in self._files.items():
+            check_unchanged(path, identity, self._descriptors[path])
+            check_unchanged(path, identity, path)
 
     def read_into(self, tensor: StoredTensor, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the tensor's bytes from byte `start` of it on.
@@ -70,3 +90,10 @@ class ShardReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def header_bytes(path: Path) -> bytes:
+    """The header of a safetensors file that was read before, length prefix included."""
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        return prefix + file.read(struct.unpack("<Q", prefix)[0])

@@ -1,6 +1,18 @@
-"""Running a plan: threads, spans, kernel copies, and an output that appears whole or not at all."""
+"""Running a plan: threads, spans, and an output that appears whole or not at all."""
 
-from tensorsurgeon.execute.output import check_destination
-from tensorsurgeon.execute.run import Progress, Result, default_threads, run_plan
+from tensorsurgeon.execute.destination import check_destination
+from tensorsurgeon.execute.leftovers import Leftover, find_leftovers, remove_leftover
+from tensorsurgeon.execute.run import Result, is_finished, run_plan
+from tensorsurgeon.execute.workers import Progress, default_threads
 
-__all__ = ["Progress", "Result", "check_destination", "default_threads", "run_plan"]
+__all__ = [
+    "Leftover",
+    "Progress",
+    "Result",
+    "check_destination",
+    "default_threads",
+    "find_leftovers",
+    "is_finished",
+    "remove_leftover",
+    "run_plan",
+]

@@ -35,8 +35,8 @@ class Computer:
         self._evaluator = Evaluator(reader, self._scratch, step, note)
         self._writer = writer
 
-    def compute(self, tensor: OutputTensor) -> None:
-        """Make a tensor and write it.
+    def compute(self, tensor: OutputTensor) -> str:
+        """Make a tensor and write it; returns its SHA-256.
 
         Raises:
             CheckpointError: the inputs' dot products are not finite.
@@ -55,9 +55,10 @@ class Computer:
                 raw = np.frombuffer(self._writer.reserve(len(values) * size), np.uint8)
                 lost += encode(values, spec.dtype, raw, scratch=scratch)
             scratch.give_back()
-        self._writer.finish()
+        digest = self._writer.finish()
         if lost:
             raise OutputError(
                 f"tensor '{spec.name}': {lost} values are too large for {spec.dtype.value}",
                 fix="choose a wider output: dtype",
             )
+        return digest

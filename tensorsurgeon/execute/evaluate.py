@@ -61,7 +61,7 @@ class Evaluator:
             return node
         inputs = tuple(self.prepare(inner, spec) for inner in node.inputs)
         if isinstance(node, Sum):
-            return Sum(inputs=inputs, weights=node.weights)
+            return Sum(operator=node.operator, inputs=inputs, weights=node.weights)
         gram = self._gram(inputs, spec.elements)
         if not all(math.isfinite(product) for row in gram for product in row):
             raise CheckpointError(
@@ -73,7 +73,7 @@ class Evaluator:
         found = node.operator.coefficients(gram, **dict(node.parameters))
         if found.note:
             self._note(found.note)
-        return Sum(inputs=inputs, weights=found.values)
+        return Sum(operator=node.operator.operator, inputs=inputs, weights=found.values)
 
     def read(self, node: Node, start: int, out: Values) -> None:
         """Fill `out` with the node's values from element `start` on.

@@ -1,27 +1,26 @@
-"""A plan carried out: threads take whole tensors, largest first, and work span by span."""
+"""A plan carried out, from the lock to the folder in its place; `workplace` tells the order."""
 
+import hashlib
+import json
 import os
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tensorsurgeon.checkpoint import ShardReader
-from tensorsurgeon.execute.copying import Copier
-from tensorsurgeon.execute.output import OutputFolder, output_folder
-from tensorsurgeon.execute.staging import TensorWriter
-from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
-
-Progress = Callable[[int, int], None]
-"""Called a few times a second with bytes done and bytes in all."""
-
-MOST_THREADS = 9
-"""The most threads used unless a user asks for more."""
-
-_TICK = 0.1
-"""Seconds between two calls of Progress."""
+from tensorsurgeon.checkpoint import INDEX_NAME, MANIFEST_NAME, ShardReader, encode_manifest
+from tensorsurgeon.errors import CheckpointError, PlanError
+from tensorsurgeon.execute.destination import output_error
+from tensorsurgeon.execute.disk import Disk
+from tensorsurgeon.execute.journal import Journal, Record, read_journal
+from tensorsurgeon.execute.provenance import binding_of, make_manifest
+from tensorsurgeon.execute.shards import ShardFiles
+from tensorsurgeon.execute.workers import Progress, Workers
+from tensorsurgeon.execute.workplace import Workplace, locked
+from tensorsurgeon.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,8 @@ class Result:
         threads: how many it used.
         tensors_copied: tensors written without arithmetic.
         tensors_computed: all others.
-        compiled: whether compiled arithmetic computed them, rather than numpy.
+        tensors_resumed: how many of all these an earlier run had made.
+        compiled: False if numpy computed what compiled arithmetic could.
         notes: what operators had to say, and for how many tensors.
     """
 
@@ -43,6 +43,7 @@ class Result:
     threads: int
     tensors_copied: int
     tensors_computed: int
+    tensors_resumed: int
     compiled: bool
     notes: tuple[str, ...]
 
@@ -53,153 +54,224 @@ def run_plan(
     *,
     threads: int,
     overwrite: bool = False,
+    resume: bool = True,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+    disk: Disk | None = None,
 ) -> Result:
-    """Write what a plan describes.
+    """Write what a plan describes, going on where an interrupted run of the same work stopped.
 
     Args:
         plan: the plan.
         final: the folder to make (see `check_destination`).
         threads: how many tensors are worked on at a time.
         overwrite: whether to replace what is there.
+        resume: whether to go on from what an interrupted run has left.
         progress: told how far it is.
+        notice: told what was found of an interrupted run.
+        disk: what to write to.
 
     Raises:
-        CheckpointError: a source cannot be read any more.
+        BusyError: another run is writing there.
+        CheckpointError: a source cannot be read any more, or has changed.
         OutputError: writing failed, or a value does not fit the output's dtype.
-        KeyboardInterrupt: after the threads have stopped. Nothing is left of the output.
+        KeyboardInterrupt: after the threads have stopped.
     """
-    began = time.monotonic()
-    with ShardReader(plan.paths()) as reader, output_folder(final) as output:
-        output.lay_down(plan.shards)
-        work = _Work(plan, reader, output)
-        work.run(min(threads, max(len(plan.tensors), 1)), progress or _silent)
-        output.write_config(plan)
-        output.finish(overwrite=overwrite)
-    return Result(
-        path=final,
-        seconds=time.monotonic() - began,
-        threads=threads,
-        tensors_copied=sum(tensor.is_copied for tensor in plan.tensors),
-        tensors_computed=sum(not tensor.is_copied for tensor in plan.tensors),
-        compiled=work.compiled,
-        notes=tuple(
-            f"{note} ({count} tensors)" for note, count in sorted(Counter(work.notes).items())
-        ),
-    )
+    run = _Run(plan, Workplace.of(final), disk or Disk(), notice or _silent)
+    with _explained(final), _parents(final.parent, run.disk), locked(run.place, run.disk):
+        with run.kept_or_removed():
+            return run.carry_out(threads, progress or _silent, overwrite=overwrite, resume=resume)
 
 
-def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody looks at."""
+def is_finished(plan: Plan, final: Path) -> bool:
+    """Whether an interrupted run of the same work had put the result into its place already."""
+    place = Workplace.of(final)
+    return place.root.is_dir() and place.is_published(read_journal(place.journal), binding_of(plan))
 
 
-class _StoppedError(Exception):
-    """Raised in a thread when another one failed or the user interrupted."""
+class _Run:
+    """One run, which has the lock of its workplace."""
 
+    def __init__(
+        self, plan: Plan, place: Workplace, disk: Disk, notice: Callable[[str], None]
+    ) -> None:
+        self.plan = plan
+        self.place = place
+        self.disk = disk
+        self.notice = notice
+        self.binding = binding_of(plan)
+        self.began = time.monotonic()
 
-class _Work:
-    """The tensors still to be made, and what the threads share."""
-
-    def __init__(self, plan: Plan, reader: ShardReader, output: OutputFolder) -> None:
-        self.reader = reader
-        self.output = output
-        self.notes: list[str] = []
-        self.compiled = False
-        self._total = plan.bytes_read
-        self._waiting = deque(sorted(plan.tensors, key=lambda tensor: -tensor.bytes_read))
-        self._buffers = buffers_needed(plan.jobs())
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
-        self._done: list[int] = []
-
-    def run(self, threads: int, progress: Progress) -> None:
-        """Make every tensor, and raise the first thing that went wrong."""
-        if self._buffers:
-            # Imported before the threads start, or they would race for it.
-            import tensorsurgeon.execute.compute  # noqa: F401
-            from tensorsurgeon.kernels import COMPILED
-
-            self.compiled = COMPILED
-        self._done = [0] * threads
-        workers = [
-            threading.Thread(target=self._work, args=(index,), name=f"tensors-{index}")
-            for index in range(threads)
-        ]
+    @contextmanager
+    def kept_or_removed(self) -> Iterator[None]:
+        """On failure, keep what another run can go on from, and say so; else remove it."""
         try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                while worker.is_alive():
-                    worker.join(_TICK)
-                    progress(sum(self._done), self._total)
-        finally:
-            self._stop.set()
-            for worker in workers:
-                if worker.ident is not None:
-                    worker.join()
-        if self._failures:
-            raise self._failures[0]
-        progress(self._total, self._total)
-
-    def _work(self, index: int) -> None:
-        """What one thread does: take a tensor, make it, take the next."""
-
-        def step(count: int) -> None:
-            self._done[index] += count
-            if self._stop.is_set():
-                raise _StoppedError
-
-        try:
-            make = self._maker(step)
-            while not self._stop.is_set():
-                try:
-                    tensor = self._waiting.popleft()
-                except IndexError:  # none is left
-                    return
-                make(tensor)
-        except _StoppedError:
-            pass
+            yield
         except BaseException as error:
-            self._failures.append(error)
-            self._stop.set()
+            record = read_journal(self.place.journal)
+            if record is not None and record.digests:
+                error.add_note(
+                    f"{len(record.digests)} tensors are kept in {self.place.root}: the same "
+                    "command goes on from there, 'tensorsurgeon clean --remove' removes them"
+                )
+            else:
+                with suppress(OSError):  # the error that led here says more
+                    self.place.put_back(self.disk)
+                    self.place.remove(self.disk)
+            raise
 
-    def _maker(self, step: Callable[[int], None]) -> Callable[[OutputTensor], None]:
-        """A function that makes tensors with buffers of its own."""
-        writer = TensorWriter(self.output)
-        copier = Copier(self.reader, self.output, writer, step)
-        compute: Callable[[OutputTensor], None] | None = None
-        if self._buffers:
-            from tensorsurgeon.execute.compute import Computer
+    def carry_out(
+        self, threads: int, progress: Progress, *, overwrite: bool, resume: bool
+    ) -> Result:
+        """All the steps, or those an earlier run has left."""
+        place, tensors = self.place, len(self.plan.tensors)
+        record = read_journal(place.journal)
+        if place.is_published(record, self.binding) and (record is not None or not overwrite):
+            self.notice("an interrupted run had finished it already")
+            place.remove(self.disk)
+            return self._result(threads, resumed=tensors)
+        if place.put_back(self.disk):
+            self.notice(f"put the old checkpoint back at {place.final}")
+        if place.final.exists() and not overwrite:
+            raise PlanError("is already there", where=str(place.final))
+        if record is not None and not (resume and record.binding == self.binding):
+            why = "recipe or inputs have changed" if resume else "as asked"
+            self.notice(f"starting afresh, without what an interrupted run has left: {why}")
+            record = None
+        if record is not None and record.complete and place.checkpoint.is_dir():
+            self.notice("an interrupted run had made all of it")
+            return self._publish(threads, overwrite=overwrite, resumed=tensors)
+        return self._make(record, threads, progress, overwrite=overwrite)
 
-            compute = Computer(self.reader, writer, self._buffers, step, self.notes.append).compute
+    def _make(
+        self, record: Record | None, threads: int, progress: Progress, *, overwrite: bool
+    ) -> Result:
+        plan = self.plan
+        identities = {path: plan.identities[path] for path in plan.paths()}
+        with ExitStack() as stack:
+            reader = stack.enter_context(ShardReader(identities))
+            shards = ShardFiles(self.disk, self.place.checkpoint)
+            stack.callback(shards.close)
+            journal = self._journal(record, shards)
+            stack.callback(journal.close)
+            resumed = len(journal.digests)
+            if resumed:
+                self.notice(f"going on: {resumed} of {len(plan.tensors)} tensors are made")
+            workers = Workers(plan, reader, shards, journal)
+            workers.run(min(threads, max(len(plan.tensors), 1)), progress)
+            journal.flush()
+            reader.check_unchanged()
+            self._write_others(journal)
+            return self._publish(threads, overwrite=overwrite, resumed=resumed, workers=workers)
 
-        def make(tensor: OutputTensor) -> None:
-            if not tensor.is_copied:
-                assert compute is not None
-                compute(tensor)
-            elif isinstance(tensor.node, Stored):
-                copier.copy(tensor.node.tensor, tensor.shard, tensor.offset)
-            # Else zeros, and a new file is zero where nothing is written.
+    def _journal(self, record: Record | None, shards: ShardFiles) -> Journal:
+        """The journal to go on with, its shards open; or a new one and new shards."""
+        disk, place, plan = self.disk, self.place, self.plan
+        if record is not None and shards.take_up(plan.shards):
+            return Journal(disk, place.journal, record, shards.flush)
+        shards.close()
+        # The journal goes first: what it says must never be of other shards.
+        for path in (place.journal, place.checkpoint, place.old):
+            disk.remove_tree(path)
+        disk.make_folder(place.checkpoint)
+        shards.lay_down(plan.shards)
+        begun = Record(binding=self.binding, run=os.urandom(16).hex())
+        journal = Journal(disk, place.journal, begun, shards.flush)
+        for folder in (place.checkpoint, place.root, place.final.parent):
+            disk.flush_folder(folder)
+        return journal
 
-        return make
+    def _write_others(self, journal: Journal) -> None:
+        """Everything but the shards: the files that go along, index, config, manifest."""
+        plan, files = self.plan, {}
+
+        def write(name: str, data: bytes) -> None:
+            self.disk.write_file(self.place.checkpoint / name, data)
+            files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+        for sidecar in plan.sidecars:
+            try:
+                data = sidecar.path.read_bytes()
+            except OSError as error:
+                what = f"cannot be read: {error.strerror}"
+                raise CheckpointError(what, where=str(sidecar.path)) from None
+            write(sidecar.name, data)
+        if len(plan.shards) > 1:
+            write(INDEX_NAME, _json(_index(plan)))
+        write("config.json", _json(plan.config))
+        manifest = make_manifest(
+            plan, journal.digests, files, binding=self.binding, run=journal.run
+        )
+        self.disk.write_file(self.place.checkpoint / MANIFEST_NAME, encode_manifest(manifest))
+        self.disk.flush_folder(self.place.checkpoint)
+        journal.complete()
+
+    def _publish(
+        self, threads: int, *, overwrite: bool, resumed: int, workers: Workers | None = None
+    ) -> Result:
+        self.place.publish(self.disk, overwrite=overwrite)
+        self.place.remove(self.disk)
+        return self._result(threads, resumed=resumed, workers=workers)
+
+    def _result(self, threads: int, *, resumed: int, workers: Workers | None = None) -> Result:
+        tensors = self.plan.tensors
+        notes = Counter(workers.notes if workers else ())
+        return Result(
+            path=self.place.final,
+            seconds=time.monotonic() - self.began,
+            threads=threads,
+            tensors_copied=sum(tensor.is_copied for tensor in tensors),
+            tensors_computed=sum(not tensor.is_copied for tensor in tensors),
+            tensors_resumed=resumed,
+            compiled=workers is None or workers.compiled,
+            notes=tuple(f"{note} ({count} tensors)" for note, count in sorted(notes.items())),
+        )
 
 
-def default_threads() -> int:
-    """One for each processor this process may use, and one that waits for the disk meanwhile.
-
-    No more than MOST_THREADS, since the disk is busy by then and each takes memory.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
-    else:
-        processors = os.cpu_count() or 1
-    return min(processors, _processor_quota(), MOST_THREADS - 1) + 1
+def _silent(*_: object) -> None:
+    """For those who do not want to be told."""
 
 
-def _processor_quota() -> int:
-    """Whole processors that a container's quota allows; many where there is none."""
+def _index(plan: Plan) -> dict[str, Any]:
+    weight_map = {spec.name: shard.name for shard in plan.shards for spec in shard.specs}
+    size = sum(spec.nbytes for shard in plan.shards for spec in shard.specs)
+    return {
+        "metadata": {"total_size": size, "total_parameters": plan.parameters},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def _explained(final: Path) -> Iterator[None]:
+    """What the system says of the output's disk, as an error of ours."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or 'max'
-        return MOST_THREADS
+        yield
+    except OSError as error:
+        told = output_error(error, final)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
+
+
+@contextmanager
+def _parents(parent: Path, disk: Disk) -> Iterator[None]:
+    """Make the folders above the output; on failure remove those that are empty again."""
+    missing = []
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    try:
+        for folder in reversed(missing):
+            with suppress(FileExistsError):
+                disk.make_folder(folder)
+            disk.flush_folder(folder.parent)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # somebody else may use it by now, or it keeps what was done
+                disk.remove(folder)
+        raise

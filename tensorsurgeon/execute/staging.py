@@ -4,12 +4,13 @@ Direct writes must begin and end on a page, in the file and in memory. So a tens
 gathered in a page-aligned buffer at the place within a page that they have in the file; whole
 pages go directly, and only the two ends of a tensor, which share a page with its neighbours, go
 through the cache. The output then neither pushes the sources out of the cache nor waits for one
-large flush at the end.
+large flush at the end. What is written is digested on its way.
 """
 
+import hashlib
 import mmap
 
-from tensorsurgeon.execute.output import OutputFolder
+from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.specs import PAGE, STAGING
 
 
@@ -20,8 +21,9 @@ class TensorWriter:
         output: where to.
     """
 
-    def __init__(self, output: OutputFolder) -> None:
+    def __init__(self, output: ShardFiles) -> None:
         self._output = output
+        self._digest = hashlib.sha256()
         self._memory = memoryview(mmap.mmap(-1, STAGING + PAGE))  # begins on a page
         self._shard = ""
         self._offset = 0
@@ -29,6 +31,7 @@ class TensorWriter:
 
     def start(self, shard: str, offset: int) -> None:
         """Begin a tensor at an offset of a shard."""
+        self._digest = hashlib.sha256()
         self._shard, self._offset = shard, offset
         self._begin = self._end = offset % PAGE
 
@@ -39,15 +42,21 @@ class TensorWriter:
         self._end += count
         return self._memory[self._end - count : self._end]
 
-    def finish(self) -> None:
-        """Write what is left of the tensor."""
-        self._output.write(self._shard, self._offset, self._memory[self._begin : self._end])
+    def finish(self) -> str:
+        """Write what is left of the tensor; returns the SHA-256 of all of it, hexadecimal."""
+        self._write(self._end)
+        return self._digest.hexdigest()
 
     def _spill(self) -> None:
         """Write up to the last whole page, and keep what comes after it."""
         rest = (self._offset + self._end - self._begin) % PAGE
         cut = self._end - rest
-        self._output.write(self._shard, self._offset, self._memory[self._begin : cut])
+        self._write(cut)
         self._offset += cut - self._begin
         self._memory[:rest] = self._memory[cut : self._end]
         self._begin, self._end = 0, rest
+
+    def _write(self, end: int) -> None:
+        data = self._memory[self._begin : end]
+        self._digest.update(data)
+        self._output.write(self._shard, self._offset, data)

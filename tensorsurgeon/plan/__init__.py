@@ -2,7 +2,7 @@
 
 from tensorsurgeon.plan.forecast import buffers_needed, memory_needed, threads_within
 from tensorsurgeon.plan.layout import Shard
-from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros
+from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
 from tensorsurgeon.plan.planner import OutputTensor, Plan, SidecarFile, make_plan
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "buffers_needed",
     "make_plan",
     "memory_needed",
+    "origin_of",
     "threads_within",
 ]

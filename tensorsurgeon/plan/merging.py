@@ -84,7 +84,11 @@ def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list
         return terms[0][1]
     _check_computable(operator, name, inputs)
     terms = terms or [(0.0, inputs[0])]
-    return Sum(inputs=tuple(node for _, node in terms), weights=tuple(w for w, _ in terms))
+    return Sum(
+        operator=operator.operator,
+        inputs=tuple(node for _, node in terms),
+        weights=tuple(weight for weight, _ in terms),
+    )
 
 
 def _check_computable(operator: MergeOperator, name: str, inputs: Iterable[Node]) -> None:

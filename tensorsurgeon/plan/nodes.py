@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tensorsurgeon.operators import GeometricOperator
 from tensorsurgeon.operators.families import Parameters
@@ -44,6 +45,7 @@ class Zeros:
 class Sum:
     """The sum of weight times input; the weights are known before anything is read."""
 
+    operator: str
     inputs: tuple["Node", ...]
     weights: tuple[float, ...]
 
@@ -96,6 +98,22 @@ def stored_in(node: Node) -> Iterator[Stored]:
     elif not isinstance(node, Zeros):
         for inner in node.inputs:
             yield from stored_in(inner)
+
+
+def origin_of(node: Node) -> dict[str, Any]:
+    """A node as the manifest tells it."""
+    if isinstance(node, Stored):
+        return {"source": node.source, "tensor": node.tensor.spec.name}
+    if isinstance(node, Zeros):
+        return {"zeros": True}
+    inputs = [origin_of(inner) for inner in node.inputs]
+    if isinstance(node, Sum):
+        return {"operator": node.operator, "weights": list(node.weights), "inputs": inputs}
+    return {
+        "operator": node.operator.operator,
+        "parameters": dict(node.parameters),
+        "inputs": inputs,
+    }
 
 
 def bytes_read(node: Node) -> int:

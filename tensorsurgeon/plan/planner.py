@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.arch import config_with_weights
-from tensorsurgeon.checkpoint import Checkpoint
+from tensorsurgeon.checkpoint import Checkpoint, FileIdentity
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
 from tensorsurgeon.plan.forecast import copied
@@ -63,7 +63,10 @@ class Plan:
 
     Attributes:
         recipe: name of the recipe, for messages.
+        recipe_text: the recipe as it was read.
+        seed: of methods that draw random numbers.
         sources: the folder each source of the recipe was found in.
+        identities: the sources' files, as they were before they were read.
         tensors: the tensors of the result, in the order of shards and offsets.
         shards: its files.
         config: its config.json.
@@ -74,7 +77,10 @@ class Plan:
     """
 
     recipe: str
+    recipe_text: str
+    seed: int
     sources: Mapping[str, Path]
+    identities: Mapping[Path, FileIdentity]
     tensors: tuple[OutputTensor, ...]
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
@@ -120,25 +126,31 @@ class Plan:
         return {s.tensor.path for tensor in self.tensors for s in stored_in(tensor.node)}
 
 
-def make_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], *, name: str) -> Plan:
+def make_plan(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], *, name: str, text: str
+) -> Plan:
     """Work out a recipe. No tensor byte is read.
 
     Args:
         recipe: the recipe.
         checkpoints: each source's opened checkpoint, by the source's `path` in the recipe.
         name: what to call the recipe in errors.
+        text: the recipe's file.
 
     Raises:
         TensorSurgeonError: whatever is wrong, as the class of that mistake.
     """
-    return _Planner(recipe, checkpoints, name).plan()
+    return _Planner(recipe, checkpoints, name, text).plan()
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], name: str) -> None:
+    def __init__(
+        self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], name: str, text: str
+    ) -> None:
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.name = name
+        self.text = text
         self.notes: list[str] = []
         self.problems: list[Problem] = []
         self._models: dict[str, Model] = {}
@@ -167,7 +179,14 @@ class _Planner:
             raise RecipeError.of(self.problems)
         return Plan(
             recipe=self.name,
+            recipe_text=self.text,
+            seed=self.recipe.seed,
             sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
+            identities={
+                path: identity
+                for checkpoint in self._folders.values()
+                for path, identity in checkpoint.identities.items()
+            },
             tensors=tuple(
                 OutputTensor(spec=spec, node=nodes[spec.name], shard=shard.name, offset=offset)
                 for shard in shards

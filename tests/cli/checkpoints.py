@@ -204,8 +204,11 @@ def read_tensors(folder: Path) -> Tensors:
 
 
 def file_bytes(folder: Path) -> dict[str, bytes]:
-    """The content of every file in a folder, by its name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """The content of every file in a folder, by its name; of a manifest, what never changes."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if manifest := found.get("tensorsurgeon.json"):
+        found["tensorsurgeon.json"] = manifest[: manifest.rindex(b'"created": ')]
+    return found
 
 
 def shard_bytes(header: Mapping[str, Any] | bytes, data: bytes = b"") -> bytes:

@@ -49,7 +49,7 @@ def test_existing_output_is_refused_and_overwritten_only_when_asked(
         f"{old}: is already there\n  fix: --overwrite replaces it\n"
     )
     assert command("apply", path, "--overwrite").code == 0
-    assert sorted(file_bytes(old)) == ["config.json", "model.safetensors"]
+    assert sorted(file_bytes(old)) == ["config.json", "model.safetensors", "tensorsurgeon.json"]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b", "out", "recipe.yaml"]
 
 
@@ -147,12 +147,11 @@ def test_limit_of_file_size_leaves_nothing(text: str, tmp_path: Path, recipe: Wr
 
 FAULTS = {
     "the first write": (MERGE, "pwrite64:error=ENOSPC:when=1", "No space left on device"),
-    "a later write": (MERGE, "pwrite64:error=EDQUOT:when=9", "Disk quota exceeded"),
+    "a later write": (MERGE, "pwrite64:error=EDQUOT:when=4", "Disk quota exceeded"),
     "a write of a copy": (COPY, "pwrite64:error=ENOSPC:when=5", "No space left on device"),
-    "the size of a shard": (COPY, "ftruncate:error=EFBIG:when=2", "File too large"),
-    "the flush of a shard": (COPY, "fsync:error=EIO:when=1", "Input/output error"),
-    "the flush of the folder": (COPY, "fsync:error=EIO:when=6", "Input/output error"),
-    "the last rename": (COPY, "rename:error=EIO:when=1", "Input/output error"),
+    "the size of a shard": (COPY, "ftruncate:error=EFBIG:when=3", "File too large"),
+    "the flush of a shard": (COPY, "fdatasync:error=EIO:when=2", "Input/output error"),
+    "the flush of a folder": (COPY, "fsync:error=EIO:when=2", "Input/output error"),
 }
 
 
@@ -169,18 +168,43 @@ def test_disk_that_fails_while_writing_leaves_nothing(
     assert listing(tmp_path) == before
 
 
+LATE_FAULTS = {
+    "the flush of the checkpoint": "fsync:error=EIO:when=4",
+    "the last rename": "rename:error=EIO:when=1",
+    "the flush after it": "fsync:error=EIO:when=5",
+}
+
+
 @pytest.mark.usefixtures("models")
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("injected", LATE_FAULTS.values(), ids=LATE_FAULTS)
+def test_disk_that_fails_when_all_tensors_are_made_keeps_them(
+    injected: str, tmp_path: Path, recipe: WriteRecipe, command: Command
+) -> None:
+    path = recipe(COPY + "output: {path: ./out}\n")
+    done = run_under(fault(injected), "apply", path, "-q")
+    assert done.returncode == OUTPUT
+    assert "writing failed: Input/output error" in done.stderr
+    assert "21 tensors are kept in" in done.stderr
+    again = command("apply", path)
+    assert again.code == 0
+    assert "an interrupted run had" in again.err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b", "out", "recipe.yaml"]
+
+
+@pytest.mark.usefixtures("models")
 def test_replacing_that_fails_brings_the_old_checkpoint_back(
-    call: int, tmp_path: Path, recipe: WriteRecipe
+    tmp_path: Path, recipe: WriteRecipe
 ) -> None:
     old = tiny_llama(tmp_path / "out", 3, seed=9)
     (old / "README.md").write_text("of the old one")
     path = recipe(COPY + "output: {path: ./out}\n")
-    before = listing(tmp_path)
-    done = run_under(fault(f"rename:error=EIO:when={call}"), "apply", path, "-q", "--overwrite")
+    before = listing(old)
+    # Without an exchange the old one steps aside, and the second rename is the new one's.
+    injected = (*fault("renameat2:error=EINVAL"), "-e", "inject=rename:error=EIO:when=2")
+    injected = tuple("trace=renameat2,rename" if x == "trace=renameat2" else x for x in injected)
+    done = run_under(injected, "apply", path, "-q", "--overwrite")
     assert done.returncode == OUTPUT
-    assert listing(tmp_path) == before
+    assert listing(old) == before
 
 
 @pytest.mark.usefixtures("models")

@@ -46,7 +46,7 @@ def test_signal_ends_a_run_at_once_and_leaves_nothing(
     before = listing(tmp_path)
 
     def is_writing() -> bool:
-        shards = (tmp_path / "new").glob(".out.part-*/model.safetensors")
+        shards = (tmp_path / "new").glob(".out.part/checkpoint/model.safetensors")
         return any(shard.stat().st_blocks * 512 > 20_000_000 for shard in shards)
 
     done, seconds = stopped_by(number, is_writing, "apply", path, "-q")
@@ -64,7 +64,7 @@ def test_interrupted_overwriting_leaves_the_old_checkpoint(
     before = listing(tmp_path)
 
     def is_writing() -> bool:
-        return any(tmp_path.glob(".out.part-*/model.safetensors"))
+        return any(tmp_path.glob(".out.part/checkpoint/model.safetensors"))
 
     done, _ = stopped_by(signal.SIGINT, is_writing, "apply", path, "-q", "--overwrite")
     assert done.returncode == 130

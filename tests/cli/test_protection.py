@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tensorsurgeon import api
-from tensorsurgeon.errors import OutputError
+from tensorsurgeon.errors import PlanError
 from tensorsurgeon.execute import run_plan
 from tests.cli.checkpoints import (
     file_bytes,
@@ -53,7 +53,7 @@ def test_folder_that_appears_during_a_run_is_kept(models: Path, recipe: WriteRec
     api.check(plan)
     kept = file_bytes(tiny_llama(models / "out", seed=9))
     before = listing(models)
-    with pytest.raises(OutputError, match="has appeared while the result was made"):
+    with pytest.raises(PlanError, match="is already there"):
         run_plan(plan, models / "out", threads=1)
     assert file_bytes(models / "out") == kept
     assert listing(models) == before

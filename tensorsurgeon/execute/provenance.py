@@ -1,0 +1,125 @@
+"""What the manifest says of a run, and what binds a journal to its work."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorsurgeon import __version__
+from tensorsurgeon.checkpoint import MANIFEST_NAME, Manifest, header_bytes
+from tensorsurgeon.errors import CheckpointError, printable
+from tensorsurgeon.plan import Plan, origin_of
+
+
+def binding_of(plan: Plan) -> str:
+    """SHA-256 of all that decides which bytes a run writes: recipe, inputs, plan, version.
+
+    The inputs stand in it as the file system knows them, so that a source written to or replaced
+    between two runs makes the second a new work.
+    """
+    inputs = {*plan.identities, *(sidecar.path for sidecar in plan.sidecars)}
+    status = {str(path): path.stat() for path in sorted(inputs)}
+    parts: list[Any] = [
+        __version__,
+        plan.recipe_text,
+        plan.seed,
+        [[shard.name, hashlib.sha256(shard.header).hexdigest()] for shard in plan.shards],
+        [[tensor.spec.name, origin_of(tensor.node)] for tensor in plan.tensors],
+        plan.config,
+        [sidecar.name for sidecar in plan.sidecars],
+        [[path, s.st_size, s.st_mtime_ns, s.st_dev, s.st_ino] for path, s in status.items()],
+    ]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps(part).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def make_manifest(
+    plan: Plan,
+    digests: Mapping[str, str],
+    files: Mapping[str, Mapping[str, Any]],
+    *,
+    binding: str,
+    run: str,
+) -> Manifest:
+    """The manifest of a finished run.
+
+    Args:
+        plan: what was run.
+        digests: SHA-256 of each tensor.
+        files: size and SHA-256 of each file beside the shards.
+        binding: see `binding_of`.
+        run: the run's own name.
+
+    Raises:
+        CheckpointError: a source cannot be read any more.
+    """
+    return Manifest(
+        tensorsurgeon=__version__,
+        recipe={
+            "sha256": hashlib.sha256(plan.recipe_text.encode()).hexdigest(),
+            "text": plan.recipe_text,
+        },
+        seed=plan.seed,
+        sources={name: _source(plan, folder) for name, folder in plan.sources.items()},
+        layer_map=tuple(
+            {
+                "sources": [[source.source, source.layer] for source in origin.sources],
+                "new": origin.new,
+                "seam": layer in plan.seams,
+            }
+            for layer, origin in enumerate(plan.layer_map)
+        ),
+        files=files,
+        shards={
+            shard.name: {
+                "bytes": shard.nbytes,
+                "header_bytes": len(shard.header),
+                "header": hashlib.sha256(shard.header).hexdigest(),
+            }
+            for shard in plan.shards
+        },
+        tensors={
+            tensor.spec.name: {
+                "dtype": tensor.spec.dtype.value,
+                "shape": list(tensor.spec.shape),
+                "shard": tensor.shard,
+                "offset": tensor.offset,
+                "sha256": digests[tensor.spec.name],
+                "origin": origin_of(tensor.node),
+            }
+            for tensor in plan.tensors
+        },
+        created={
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "binding": binding,
+            "run": run,
+        },
+    )
+
+
+def _source(plan: Plan, folder: Path) -> dict[str, Any]:
+    """A source by digests of what describes it: config, manifest, and its shards' headers."""
+    try:
+        manifest = folder / MANIFEST_NAME
+        return {
+            "folder": printable(folder.name),
+            "config": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(),
+            "manifest": (
+                hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
+            ),
+            "files": {
+                path.name: {
+                    "bytes": identity.nbytes,
+                    "header": hashlib.sha256(header_bytes(path)).hexdigest(),
+                }
+                for path, identity in sorted(plan.identities.items())
+                if path.parent == folder and path.suffix == ".safetensors"
+            },
+        }
+    except OSError as error:
+        what = f"cannot be read any more: {error.strerror}"
+        raise CheckpointError(what, where=str(folder)) from None

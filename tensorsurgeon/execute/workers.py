@@ -1,0 +1,141 @@
+"""Threads that take whole tensors, largest first, and make them span by span."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.execute.copying import Copier, digest_of_zeros
+from tensorsurgeon.execute.journal import Journal
+from tensorsurgeon.execute.shards import ShardFiles
+from tensorsurgeon.execute.staging import TensorWriter
+from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
+
+Progress = Callable[[int, int], None]
+"""Called a few times a second with bytes done and bytes in all."""
+
+MOST_THREADS = 9
+"""The most threads used unless a user asks for more."""
+
+_TICK = 0.1
+"""Seconds between two calls of Progress."""
+
+
+class _StoppedError(Exception):
+    """Raised in a thread when another one failed or the user interrupted."""
+
+
+class Workers:
+    """The tensors still to be made, and the threads that make them."""
+
+    def __init__(
+        self, plan: Plan, reader: ShardReader, shards: ShardFiles, journal: Journal
+    ) -> None:
+        self.reader = reader
+        self.shards = shards
+        self.journal = journal
+        self.notes: list[str] = []
+        self.compiled = True
+        done = journal.digests
+        waiting = [tensor for tensor in plan.tensors if tensor.spec.name not in done]
+        self._total = plan.bytes_read
+        self._before = self._total - sum(tensor.bytes_read for tensor in waiting)
+        self._waiting = deque(sorted(waiting, key=lambda tensor: -tensor.bytes_read))
+        self._buffers = buffers_needed((t.node, t.spec.dtype) for t in waiting)
+        self._stop = threading.Event()
+        self._failures: list[BaseException] = []
+        self._done: list[int] = []
+
+    def run(self, threads: int, progress: Progress) -> None:
+        """Make every tensor, and raise the first thing that went wrong."""
+        if self._buffers:
+            # Imported before the threads start, or they would race for it.
+            import tensorsurgeon.execute.compute  # noqa: F401
+            from tensorsurgeon.kernels import COMPILED
+
+            self.compiled = COMPILED
+        self._done = [0] * threads
+        workers = [
+            threading.Thread(target=self._work, args=(index,), name=f"tensors-{index}")
+            for index in range(threads)
+        ]
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                while worker.is_alive():
+                    worker.join(_TICK)
+                    progress(self._before + sum(self._done), self._total)
+        finally:
+            self._stop.set()
+            for worker in workers:
+                if worker.ident is not None:
+                    worker.join()
+        if self._failures:
+            raise self._failures[0]
+        progress(self._total, self._total)
+
+    def _work(self, index: int) -> None:
+        """What one thread does: take a tensor, make it, take the next."""
+
+        def step(count: int) -> None:
+            self._done[index] += count
+            if self._stop.is_set():
+                raise _StoppedError
+
+        try:
+            make = self._maker(step)
+            while not self._stop.is_set():
+                try:
+                    tensor = self._waiting.popleft()
+                except IndexError:  # none is left
+                    return
+                self.journal.add(tensor.spec.name, make(tensor))
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._failures.append(error)
+            self._stop.set()
+
+    def _maker(self, step: Callable[[int], None]) -> Callable[[OutputTensor], str]:
+        """A function that makes tensors with buffers of its own, and tells their digests."""
+        writer = TensorWriter(self.shards)
+        copier = Copier(self.reader, writer, step)
+        compute: Callable[[OutputTensor], str] | None = None
+        if self._buffers:
+            from tensorsurgeon.execute.compute import Computer
+
+            compute = Computer(self.reader, writer, self._buffers, step, self.notes.append).compute
+
+        def make(tensor: OutputTensor) -> str:
+            if not tensor.is_copied:
+                assert compute is not None
+                return compute(tensor)
+            if isinstance(tensor.node, Stored):
+                return copier.copy(tensor.node.tensor, tensor.shard, tensor.offset)
+            return digest_of_zeros(tensor.spec.nbytes)
+
+        return make
+
+
+def default_threads() -> int:
+    """One for each processor this process may use, and one that waits for the disk meanwhile.
+
+    No more than MOST_THREADS, since the disk is busy by then and each takes memory.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return min(processors, _processor_quota(), MOST_THREADS - 1) + 1
+
+
+def _processor_quota() -> int:
+    """Whole processors that a container's quota allows; many where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or 'max'
+        return MOST_THREADS
