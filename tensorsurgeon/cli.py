@@ -193,6 +193,42 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1, 256), help="Tensors read at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but problems.")
+def verify(checkpoint: Path, threads: int | None, as_json: bool, quiet: bool) -> None:
+    """Compare every byte of a CHECKPOINT folder with its manifest, and check the rest of it."""
+    from tensorsurgeon.errors import VerifyError
+    from tensorsurgeon.execute import default_threads
+    from tensorsurgeon.verify import report_json, report_text, verify
+
+    with _progress(quiet=quiet or as_json) as progress:
+        found = verify(checkpoint, threads=threads or default_threads(), progress=progress)
+    if as_json:
+        _print_json(report_json(found))
+    elif not quiet:
+        _print(report_text(found))
+    if found.problems:
+        raise VerifyError.of(found.problems)
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("tensor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(checkpoint: Path, tensor: str, as_json: bool) -> None:
+    """Tell which sources, layers, operators and parameters a TENSOR of a CHECKPOINT is made of."""
+    from tensorsurgeon.explain import explain, explanation_json, explanation_text
+
+    found = explain(checkpoint, tensor)
+    if as_json:
+        _print_json(explanation_json(found))
+    else:
+        _print(explanation_text(found))
+
+
+@cli.command()
 @click.argument(
     "folder", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )

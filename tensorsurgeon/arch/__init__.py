@@ -1,7 +1,12 @@
 """What is known of model families: which names belong to which layer, and their configs."""
 
 from tensorsurgeon.arch.architecture import Architecture, find_architecture
-from tensorsurgeon.arch.config_surgery import LayerSource, config_with_layers, config_with_weights
+from tensorsurgeon.arch.config_surgery import (
+    LayerSource,
+    config_with_layers,
+    config_with_weights,
+    without_code,
+)
 
 __all__ = [
     "Architecture",
@@ -9,4 +14,5 @@ __all__ = [
     "config_with_layers",
     "config_with_weights",
     "find_architecture",
+    "without_code",
 ]

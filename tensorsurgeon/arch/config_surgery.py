@@ -16,6 +16,9 @@ from tensorsurgeon.arch.per_layer import check_moves, periods_in, read_settings,
 from tensorsurgeon.arch.structure import Shapes, Slot, check_kinds
 from tensorsurgeon.errors import ArchitectureError
 
+_CODE_KEYS = ("auto_map", "custom_pipelines")
+"""Keys of a config whose values name Python classes outside of transformers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSource:
@@ -103,6 +106,15 @@ def config_with_weights(
     return new
 
 
+def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without what makes transformers run Python files of the folder or of the Hub.
+
+    `auto_map` and `custom_pipelines` name classes in them; both are dropped at any depth. For a
+    model that transformers knows by its `model_type` nothing is lost.
+    """
+    return {key: _without_code(value) for key, value in config.items() if key not in _CODE_KEYS}
+
+
 class _SourceModel:
     """One model that layers come from, read once."""
 
@@ -147,6 +159,12 @@ def _check_last(architecture: Architecture, settings: PerLayer) -> None:
             f"of a {architecture.model_type} model {forced}",
             fix=f"let the stack end with a layer that has {forced}",
         )
+
+
+def _without_code(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_code(value)
+    return [_without_code(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _write(

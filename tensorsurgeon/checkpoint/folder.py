@@ -2,51 +2,34 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint.header import read_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, identify
-from tensorsurgeon.checkpoint.index_file import INDEX_NAME, read_weight_map
+from tensorsurgeon.checkpoint.index_file import INDEX_NAME, ShardIndex, read_index
+from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN
+from tensorsurgeon.checkpoint.links import STAY_INSIDE, leaves
+from tensorsurgeon.checkpoint.listing import CONFIG_NAME, Kind, list_files
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import (
     CheckpointError,
     IndexFileError,
     MissingTensorError,
-    did_you_mean,
+    printable,
     shortened,
 )
 from tensorsurgeon.specs import StoredTensor
 
 SINGLE_NAME = "model.safetensors"
-CONFIG_LIMIT = 10_000_000
-"""Largest config.json read, in bytes."""
+CONFIG_LIMIT = 5_000_000
+"""Largest config.json read, in bytes; the names of 20,000 classes, both ways, take 1.5 MB."""
 
 CONFIG_LEVELS = 100
 """Most levels of nesting in a config.json; none has ten."""
 
-
-_TOKENIZER_PATTERNS = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json",
-    "*.jinja",
-    "*.model",
-    "merges.txt",
-    "vocab.*",
-)
-_CODE = ("*.py", "*.bin", "*.pickle", "*.pkl", "*.pt", "*.pth")
-"""Code, and pickles, which are code to whoever loads them."""
-
-_LEFT_BEHIND = (
-    "config.json",
-    "*.index.json",
-    "adapter_config.json",
-    "tensorsurgeon.json",
-    "trainer_state.json",
-)
+CONFIG_VALUES = 200_000
+"""Most values in a config.json; those names are 40,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +43,8 @@ class Checkpoint:
         identities: config.json, index and shards, as they were before they were read.
         tokenizer_files: names of the files that make up the tokenizer, chat template included.
         other_files: names of the other JSON files that go along: generation config, processors.
+        code_files: names of the Python files beside; `auto_map` in a config names their classes.
+        notes: what is odd about the folder, and yet no reason to refuse it.
     """
 
     path: Path
@@ -68,62 +53,62 @@ class Checkpoint:
     identities: Mapping[Path, FileIdentity]
     tokenizer_files: tuple[str, ...]
     other_files: tuple[str, ...]
+    code_files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Read a folder's config, index and shard headers.
 
     Raises:
-        CheckpointError: no such folder, no config, no safetensors weights; says what to do.
+        CheckpointError: no such folder, no config, no safetensors weights, or a link that leaves
+            the folder; says what to do.
         HeaderError, IndexFileError, MissingTensorError: from the files themselves.
     """
-    try:
-        if not path.is_dir():
-            _refuse_path(path)
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    tokenizer = tuple(
-        name for name in names if _matches(name, _TOKENIZER_PATTERNS) and not _matches(name, _CODE)
-    )
+    kinds = list_files(path)
+    read = (Kind.CONFIG, Kind.INDEX, Kind.WEIGHTS)
     # Before any of them is read: one that changes meanwhile then differs from what is noted here.
-    identities = {path / name: identify(path / name) for name in names if _is_read(name)}
-    config, tensors = _read_config(path / "config.json"), _read_tensors(path, names)
-    read = {path / "config.json", path / INDEX_NAME, *(t.path for t in tensors.values())}
+    identities = {
+        path / name: identify(path / name)
+        for name, kind in kinds.items()
+        if kind in read and (path / name).exists()
+    }
+    config = _read_config(path / CONFIG_NAME)
+    index = None
+    # transformers looks for the single file first as well.
+    if SINGLE_NAME not in kinds and INDEX_NAME in kinds:
+        index = read_index(path / INDEX_NAME)
+        shards, tensors = set(index.weight_map.values()), _read_shards(path, index.weight_map)
+    else:
+        only = _only_file(path, _named(kinds, Kind.WEIGHTS))
+        shards, tensors = {only}, read_header(path / only)
+    used = {path / name for name in (CONFIG_NAME, *shards, *((INDEX_NAME,) if index else ()))}
     return Checkpoint(
         path=path,
         config=config,
         tensors=tensors,
-        identities={file: found for file, found in identities.items() if file in read},
-        tokenizer_files=tokenizer,
-        other_files=tuple(
-            name
-            for name in names
-            if name.endswith(".json") and name not in tokenizer and not _matches(name, _LEFT_BEHIND)
-        ),
+        identities={file: found for file, found in identities.items() if file in used},
+        tokenizer_files=_named(kinds, Kind.TOKENIZER),
+        other_files=_named(kinds, Kind.OTHER),
+        code_files=_named(kinds, Kind.CODE),
+        notes=tuple(_notes(path, set(_named(kinds, Kind.WEIGHTS)) - shards, tensors, index)),
     )
 
 
-def _is_read(name: str) -> bool:
-    return name in ("config.json", INDEX_NAME) or name.endswith(".safetensors")
+def _named(kinds: Mapping[str, Kind], kind: Kind) -> tuple[str, ...]:
+    return tuple(name for name, found in kinds.items() if found is kind)
 
 
-def _refuse_path(path: Path) -> None:
-    if path.exists():
-        fix = "a source is the folder that holds config.json" if path.is_file() else ""
-        raise CheckpointError("is not a folder", where=str(path), fix=fix)
-    beside = [entry.name for entry in _listing(path.parent) if entry.is_dir()]
-    fix = did_you_mean(path.name, beside) if beside else ""
-    raise CheckpointError("there is no such folder", where=str(path), fix=fix)
-
-
-def _listing(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from folder.iterdir()
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _notes(
+    path: Path, stale: set[str], tensors: Mapping[str, StoredTensor], index: ShardIndex | None
+) -> Iterator[str]:
+    if stale:
+        few = ", ".join(sorted(stale)[:8]) + (", …" if len(stale) > 8 else "")
+        yield printable(f"{path}: beside the weights, and not read: {few}")
+    nbytes = sum(tensor.spec.nbytes for tensor in tensors.values())
+    if index and index.total_size is not None and index.total_size != nbytes:
+        said = shortened(repr(index.total_size))
+        yield printable(f"{path / INDEX_NAME}: total_size is {said}, the tensors take {nbytes}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -132,7 +117,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise CheckpointError("is not a regular file", where=str(path))
         if path.stat().st_size > CONFIG_LIMIT:
             raise CheckpointError(f"is larger than {CONFIG_LIMIT} bytes", where=str(path))
-        return parse_object(path.read_bytes(), levels=CONFIG_LEVELS)
+        return parse_object(path.read_bytes(), levels=CONFIG_LEVELS, values=CONFIG_VALUES)
     except FileNotFoundError:
         raise CheckpointError(
             "is not there", where=str(path), fix="a source is the folder that holds config.json"
@@ -143,23 +128,23 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(str(problem), where=str(path)) from None
 
 
-def _read_tensors(folder: Path, names: list[str]) -> dict[str, StoredTensor]:
-    # transformers looks for the single file first as well.
-    if SINGLE_NAME in names:
-        return read_header(folder / SINGLE_NAME)
-    if INDEX_NAME in names:
-        return _read_shards(folder, read_weight_map(folder / INDEX_NAME))
-    shards = [name for name in names if name.endswith(".safetensors")]
-    if len(shards) == 1:
-        return read_header(folder / shards[0])
-    if shards:
+def _only_file(folder: Path, files: tuple[str, ...]) -> str:
+    """The file that holds all weights, where there is no index."""
+    if SINGLE_NAME in files or len(files) == 1:
+        name = SINGLE_NAME if SINGLE_NAME in files else files[0]
+        if leaves(folder, name):
+            raise CheckpointError(
+                "is a link that leaves its folder", where=str(folder / name), fix=STAY_INSIDE
+            )
+        return name
+    if files:
         raise CheckpointError(
-            f"has {len(shards)} safetensors files but no {INDEX_NAME}",
+            f"has {len(files)} safetensors files but no {INDEX_NAME}",
             where=str(folder),
             fix="download the index file as well",
         )
     raise CheckpointError(
-        "has no safetensors weights" + _other_weights(names),
+        "has no safetensors weights" + _other_weights(folder),
         where=str(folder),
         fix=(
             "load it with transformers and call save_pretrained(folder), which writes safetensors; "
@@ -168,8 +153,9 @@ def _read_tensors(folder: Path, names: list[str]) -> dict[str, StoredTensor]:
     )
 
 
-def _other_weights(names: list[str]) -> str:
-    others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf", ".msgpack"))]
+def _other_weights(folder: Path) -> str:
+    suffixes = (".bin", ".pt", ".pth", ".gguf", ".msgpack")
+    others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in suffixes)
     return f", only {shortened(', '.join(others))}" if others else ""
 
 
@@ -180,12 +166,13 @@ def _read_shards(folder: Path, weight_map: dict[str, str]) -> dict[str, StoredTe
             if name in tensors:
                 other = tensors[name].path.name
                 raise IndexFileError(
-                    f"tensor '{name}' is both in {other} and in {shard}", where=str(folder)
+                    f"tensor '{shortened(name, NAME_SHOWN)}' is both in {other} and in {shard}",
+                    where=str(folder),
                 )
             if weight_map.get(name) != shard:
                 said = weight_map.get(name)
                 raise IndexFileError(
-                    f"shard {shard} holds tensor '{name}', which the index "
+                    f"shard {shard} holds tensor '{shortened(name, NAME_SHOWN)}', which the index "
                     + (f"says is in {said}" if said else "does not name"),
                     where=str(folder / INDEX_NAME),
                     fix="index and shards are of different downloads: download all of them again",
@@ -194,7 +181,8 @@ def _read_shards(folder: Path, weight_map: dict[str, str]) -> dict[str, StoredTe
     missing = [name for name in weight_map if name not in tensors]
     if missing:
         raise MissingTensorError(
-            f"tensor '{missing[0]}' is in the index, but not in its shard {weight_map[missing[0]]}"
+            f"tensor '{shortened(missing[0], NAME_SHOWN)}' is in the index, "
+            f"but not in its shard {weight_map[missing[0]]}"
             + (f" ({len(missing)} such tensors)" if len(missing) > 1 else ""),
             where=str(folder / INDEX_NAME),
             fix="index and shards are of different downloads: download all of them again",

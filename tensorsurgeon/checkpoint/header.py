@@ -4,24 +4,34 @@ A file is an unsigned 64-bit little-endian N, N bytes of JSON, then the tensors'
 kept here are the format's: the JSON begins with `{` and may end in spaces; each entry has exactly
 `dtype`, `shape` and `data_offsets`; offsets count from the end of the header, and the tensors tile
 the rest of the file without a hole or an overlap. A header is a stranger's claim until all of it
-was checked against the size of the file, so nothing of a size it names is allocated before.
+was checked against the size of the file, so nothing of a size it names is allocated before; and
+it is read tensor by tensor, so that a header meant to fill the memory is refused at its first lie.
 """
 
 import json
-import operator
+import math
 import os
 import struct
 from collections.abc import Iterable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
-from tensorsurgeon.errors import CheckpointError, HeaderError, printable
+from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN, Scanner
+from tensorsurgeon.checkpoint.strict_json import StrictJSONError
+from tensorsurgeon.errors import CheckpointError, HeaderError, printable, shortened
 from tensorsurgeon.specs import DType, StoredTensor, TensorSpec
 
 HEADER_LIMIT = 25_000_000
 """Largest header read, in bytes; a model of 100,000 tensors needs half of it."""
+
+TENSOR_LIMIT = 200_000
+"""Most tensors of one file; models of a trillion parameters have as many, in sixty files."""
+
+METADATA_LIMIT = 200_000
+"""Most keys of the metadata, which some writers give each tensor one of."""
+
+ENTRY_LIMIT = 4096
+"""Longest entry of a tensor, in bytes; the longest shape and offsets take 1,500."""
 
 RANK_LIMIT = 64
 ALIGNMENT = 4096
@@ -51,12 +61,10 @@ def read_header(path: Path, *, limit: int = HEADER_LIMIT) -> dict[str, StoredTen
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
-        entries = parse_object(raw)
+        tensors = _parse_header(raw, path)
     except StrictJSONError as problem:
         _fail(path, f"header: {problem}")
-    _check_metadata(entries.pop("__metadata__", {}), path)
     start = 8 + len(raw)
-    tensors = [_parse_entry(name, entry, path, start) for name, entry in entries.items()]
     # Tensors without elements share an offset with their neighbour and come before it.
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.spec.nbytes))
     _check_tiling(tensors, path, start, size)
@@ -97,53 +105,87 @@ def _read_json(file: BinaryIO, size: int, path: Path, limit: int) -> bytes:
             fix="the file is cut short or no safetensors file: download it again",
         )
     if length > limit:
-        _fail(path, f"header of {length} bytes is over the limit of {limit}")
+        _fail(path, f"header of {length} bytes at offset 8 is over the limit of {limit}")
     raw = file.read(length)
     if len(raw) != length:
         _fail(path, "changed while its header was read")
     if not raw.startswith(b"{"):
-        _fail(path, "header at offset 8 does not begin with '{'")
+        _fail(path, f"header of {length} bytes at offset 8 does not begin with '{{'")
     return raw
 
 
-def _check_metadata(metadata: object, path: Path) -> None:
-    if not isinstance(metadata, dict):
-        _fail(path, "__metadata__ is not an object")
-    for key, value in metadata.items():
-        if not isinstance(value, str):
-            _fail(path, f"__metadata__ '{key}' is not a string")
+def _parse_header(raw: bytes, path: Path) -> list[StoredTensor]:
+    tensors = []
+    scan = Scanner(raw, start=8)
+    if raw.count(b'"data_offsets"') > TENSOR_LIMIT:  # before seconds are spent on reading them
+        _fail(path, f"header of {len(raw)} bytes at offset 8 has more than {TENSOR_LIMIT} tensors")
+    for name in scan.members(TENSOR_LIMIT + 1):
+        if name == "__metadata__":
+            _check_metadata(scan, path)
+            continue
+        place = scan.place
+        try:
+            entry = scan.value(ENTRY_LIMIT)
+            tensors.append(_parse_entry(name, entry, path, 8 + len(raw)))
+        except StrictJSONError as problem:
+            _fail(path, f"tensor '{shortened(name, NAME_SHOWN)}': {problem}")
+        except _BrokenRuleError as broken:
+            _fail(path, f"tensor '{shortened(name, NAME_SHOWN)}': {broken} (entry at byte {place})")
+    scan.end()
+    return tensors
+
+
+def _check_metadata(scan: Scanner, path: Path) -> None:
+    try:
+        for key in scan.members(METADATA_LIMIT):
+            if not scan.comes(b'"'):
+                scan.fail(f"'{shortened(key, NAME_SHOWN)}' is not a string")
+            scan.string()
+    except StrictJSONError as problem:
+        _fail(path, f"__metadata__ {problem}")
+
+
+class _BrokenRuleError(ValueError):
+    """Which rule of the format an entry breaks."""
 
 
 def _parse_entry(name: str, entry: object, path: Path, start: int) -> StoredTensor:
-    def fail(rule: str) -> NoReturn:
-        _fail(path, f"tensor '{name}': {rule}")
-
     if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
-        fail("the entry must have exactly dtype, shape and data_offsets")
+        raise _BrokenRuleError("the entry must have exactly dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
     try:
         dtype = DType[entry["dtype"]]
     except (KeyError, TypeError):
-        fail(f"unknown dtype {entry['dtype']!r}")
+        said = shortened(repr(entry["dtype"]))
+        raise _BrokenRuleError(f"unknown dtype {said}") from None
     if not _whole_numbers(shape):
-        fail("the shape is not a list of whole numbers")
+        raise _BrokenRuleError("the shape is not a list of whole numbers")
     if len(shape) > RANK_LIMIT:
-        fail(f"rank {len(shape)} is over {RANK_LIMIT}")
+        raise _BrokenRuleError(f"rank {len(shape)} is over {RANK_LIMIT}")
     if not _whole_numbers(offsets) or len(offsets) != 2:
-        fail("data_offsets are not two whole numbers")
+        raise _BrokenRuleError("data_offsets are not two whole numbers")
     begin, end = offsets
-    if any(count >= 1 << 64 for count in accumulate(shape, operator.mul)):
-        fail("the shape has more elements than 64 bits can count")
+    if end < begin:
+        raise _BrokenRuleError(f"offsets {begin} to {end} are reversed")
+    if math.prod(filter(None, shape)) >= 1 << 64:
+        raise _BrokenRuleError("the shape has more elements than 64 bits can count")
     spec = TensorSpec(name=name, dtype=dtype, shape=tuple(shape))
     if spec.elements * dtype.bits % 8:
-        fail(f"{spec.elements} elements of {dtype.bits} bits do not fill whole bytes")
-    if end - begin != spec.nbytes:
-        fail(f"offsets {begin} to {end} hold {end - begin} bytes, the shape needs {spec.nbytes}")
+        raise _BrokenRuleError(
+            f"{spec.elements} elements of {dtype.bits} bits do not fill whole bytes"
+        )
+    nbytes = spec.nbytes
+    if end - begin != nbytes:
+        raise _BrokenRuleError(
+            f"offsets {begin} to {end} hold {end - begin} bytes, the shape needs {nbytes}"
+        )
     return StoredTensor(spec=spec, path=path, offset=start + begin)
 
 
 def _whole_numbers(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 64 for n in value)
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        return False
+    return not value or (min(value) >= 0 and max(value) < 1 << 64)
 
 
 def _check_tiling(tensors: list[StoredTensor], path: Path, start: int, size: int) -> None:
@@ -151,10 +193,11 @@ def _check_tiling(tensors: list[StoredTensor], path: Path, start: int, size: int
     for tensor in tensors:
         if tensor.offset != at:
             kind = "a hole" if tensor.offset > at else "an overlap"
-            _fail(path, f"tensor '{tensor.spec.name}': {kind} in the data at offset {at - start}")
+            name = shortened(tensor.spec.name, NAME_SHOWN)
+            _fail(path, f"tensor '{name}': {kind} in the data at offset {at - start}")
         at += tensor.spec.nbytes
     if at > size:
-        last = tensors[-1].spec.name
+        last = shortened(tensors[-1].spec.name, NAME_SHOWN)
         _fail(
             path,
             f"is cut short: {size} bytes, but its tensors end at {at} (the last is '{last}')",

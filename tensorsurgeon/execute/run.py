@@ -78,9 +78,13 @@ def run_plan(
         KeyboardInterrupt: after the threads have stopped.
     """
     run = _Run(plan, Workplace.of(final), disk or Disk(), notice or _silent)
-    with _explained(final), _parents(final.parent, run.disk), locked(run.place, run.disk):
-        with run.kept_or_removed():
-            return run.carry_out(threads, progress or _silent, overwrite=overwrite, resume=resume)
+    with (
+        _explained(final),
+        _parents(final.parent, run.disk),
+        locked(run.place, run.disk),
+        run.kept_or_removed(),
+    ):
+        return run.carry_out(threads, progress or _silent, overwrite=overwrite, resume=resume)
 
 
 def is_finished(plan: Plan, final: Path) -> bool:
@@ -170,8 +174,10 @@ class _Run:
         if record is not None and shards.take_up(plan.shards):
             return Journal(disk, place.journal, record, shards.flush)
         shards.close()
-        # The journal goes first: what it says must never be of other shards.
-        for path in (place.journal, place.checkpoint, place.old):
+        # The journal goes first, for sure: what it says must never be of other shards.
+        disk.remove_tree(place.journal)
+        disk.flush_folder(place.root)
+        for path in (place.checkpoint, place.old):
             disk.remove_tree(path)
         disk.make_folder(place.checkpoint)
         shards.lay_down(plan.shards)

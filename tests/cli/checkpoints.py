@@ -135,7 +135,11 @@ def write_checkpoint(
         groups[names[index * shards // len(tensors)]][name] = tensor
     for name, group in groups.items():
         save_file(group, folder / name, metadata={"format": "pt"})
-    write_index(folder, {tensor: name for name, group in groups.items() for tensor in group})
+    write_index(
+        folder,
+        {tensor: name for name, group in groups.items() for tensor in group},
+        total_size=sum(tensor.nbytes for tensor in tensors.values()),
+    )
     return folder
 
 
@@ -175,9 +179,9 @@ def sparse_llama(folder: Path, elements: int, depth: int = 2) -> Path:
     return folder
 
 
-def write_index(folder: Path, weight_map: Mapping[str, object]) -> None:
+def write_index(folder: Path, weight_map: Mapping[str, object], *, total_size: object = 0) -> None:
     """Writes model.safetensors.index.json."""
-    index = {"metadata": {"total_size": 0}, "weight_map": dict(weight_map)}
+    index = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 

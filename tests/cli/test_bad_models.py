@@ -284,5 +284,5 @@ def test_header_of_a_dtype_that_is_not_known_is_refused(
     shard = models / "a" / "model.safetensors"
     shard.write_bytes(shard_bytes({"w": entry("F12", [2], 0, 3)}, b"abc"))
     path = recipe("models: {a: ./a}\nresult: a\noutput: {path: ./out}\n")
-    expected = f"{shard}: tensor 'w': unknown dtype 'F12'\n"
+    expected = f"{shard}: tensor 'w': unknown dtype 'F12' (entry at byte 14)\n"
     assert refused("apply", path, code=CHECKPOINT) == expected

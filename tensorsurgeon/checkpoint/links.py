@@ -1,0 +1,21 @@
+"""Links: a stranger's folder must not make its reader copy files from elsewhere on the disk."""
+
+import os
+from pathlib import Path
+
+STAY_INSIDE = "put the file itself there, or name the folder it is in"
+"""What to do about a link that leaves."""
+
+
+def leaves(folder: Path, name: str) -> bool:
+    """Whether a file of a folder lies elsewhere, by a link of its own or one it leads through.
+
+    The folder itself may be a link. The Hub's cache is known: in `snapshots/<commit>` every file
+    is a link to the `blobs` beside `snapshots`.
+    """
+    # Not Path.resolve, which raises on a loop of links.
+    root, target = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / name))
+    if target.is_relative_to(root):
+        return False
+    snapshots = next((above for above in root.parents if above.name == "snapshots"), None)
+    return snapshots is None or not target.is_relative_to(snapshots.parent / "blobs")
