@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tensorsurgeon.arch import config_with_weights
+from tensorsurgeon.arch import config_with_weights, without_code
 from tensorsurgeon.checkpoint import Checkpoint, FileIdentity
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
@@ -175,6 +175,7 @@ class _Planner:
             self.recipe.output.max_shard_size,
         )
         sidecars = tuple(self._sidecars(result))  # may open a source that nothing else reads
+        config = self._config(result, dtypes)
         if self.problems:
             raise RecipeError.of(self.problems)
         return Plan(
@@ -193,7 +194,7 @@ class _Planner:
                 for spec, offset in zip(shard.specs, shard.offsets, strict=True)
             ),
             shards=shards,
-            config=self._config(result, dtypes),
+            config=config,
             sidecars=sidecars,
             layer_map=result.origins,
             notes=tuple(dict.fromkeys(self.notes)),
@@ -208,6 +209,8 @@ class _Planner:
         if isinstance(expression, Source):
             checkpoint = self.checkpoints[expression.path]
             label = expression.path if label in ("", "result") else label
+            if label not in self._folders:
+                self.notes += [f"'{label}': {note}" for note in checkpoint.notes]
             self._folders[label] = checkpoint
             return source_model(label, checkpoint, expression.layers)
         operands = [self._model(operand, "") for operand in expression.operands()]
@@ -260,9 +263,15 @@ class _Planner:
                 weights[dtypes[name]] += math.prod(node.shape)
         names = {dtype: torch_name for torch_name, dtype in TORCH_NAMES.items()}
         most = weights.most_common(1)
+        config = without_code(result.config)
+        if config != result.config:
+            self.notes.append(
+                "config.json: the names of Python classes in the folder are dropped, as the files "
+                "themselves are: no code goes along"
+            )
         return config_with_weights(
             result.architecture,
-            result.config,
+            config,
             dtype=names[most[0][0]] if most and not result.is_quantized else None,
             tied=False if _head_parts_from_embedding(result.tensors) else None,
         )
