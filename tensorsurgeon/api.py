@@ -46,6 +46,7 @@ def plan(
     *,
     output: str | Path | None = None,
     sources: Mapping[str, str | Path] | None = None,
+    copy_code: bool = False,
 ) -> Plan:
     """Read a recipe and its sources' headers, and work out every byte of the result.
 
@@ -53,6 +54,7 @@ def plan(
         recipe: the recipe's file. Paths in it are relative to its folder.
         output: the folder to make, in place of the recipe's; relative to the working folder.
         sources: folders in place of sources of the recipe, by their names there.
+        copy_code: let Python files of the model go along, and configs name their classes.
 
     Raises:
         TensorSurgeonError: whatever is wrong with recipe, sources or their fit to each other.
@@ -62,7 +64,7 @@ def plan(
     parsed = parse_recipe(data, str(path), OPERATORS)
     parsed = _with_sources(parsed, path, sources or {})
     checkpoints = _open_sources(parsed, path)
-    made = make_plan(parsed, checkpoints, name=str(path), text=data.decode())
+    made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
     return replace(made, destination=_destination(parsed, path, output))
 
 

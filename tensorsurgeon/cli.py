@@ -90,6 +90,11 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
                 type=_Size(),
                 help="Budget of resident memory, as 512MB: kept, or refused before the start.",
             ),
+            click.option(
+                "--copy-code",
+                is_flag=True,
+                help="Let the model's Python files go along, and auto_map go on naming them.",
+            ),
         )
     ):
         command = option(command)
@@ -117,6 +122,7 @@ def apply(
     sources: tuple[tuple[str, str], ...],
     threads: int | None,
     max_memory: int | None,
+    copy_code: bool,
     overwrite: bool,
     no_resume: bool,
     quiet: bool,
@@ -124,7 +130,7 @@ def apply(
     """Make the checkpoint that RECIPE describes; after an interruption, go on with it."""
     from tensorsurgeon import api, report
 
-    plan = api.plan(recipe, output=output, sources=dict(sources))
+    plan = api.plan(recipe, output=output, sources=dict(sources), copy_code=copy_code)
     count = api.threads_for(plan, threads=threads, max_memory=max_memory)
     api.check(plan, overwrite=overwrite)
     if not quiet:
@@ -151,12 +157,13 @@ def plan(
     sources: tuple[tuple[str, str], ...],
     threads: int | None,
     max_memory: int | None,
+    copy_code: bool,
     as_json: bool,
 ) -> None:
     """Say what `apply` would do: bytes, memory, disk, layer map. Reads no tensor."""
     from tensorsurgeon import api, report
 
-    made = api.plan(recipe, output=output, sources=dict(sources))
+    made = api.plan(recipe, output=output, sources=dict(sources), copy_code=copy_code)
     count = api.threads_for(made, threads=threads, max_memory=max_memory)
     if made.destination is not None:
         api.check(made, overwrite=True)

@@ -1,5 +1,6 @@
 """Reading checkpoints: folders, indexes, safetensors headers, and bytes at an offset."""
 
+from tensorsurgeon.checkpoint.config_file import CONFIG_LIMIT, read_config
 from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, open_checkpoint
 from tensorsurgeon.checkpoint.header import encode_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged, identify
@@ -13,6 +14,7 @@ from tensorsurgeon.checkpoint.manifest import (
 from tensorsurgeon.checkpoint.reading import ShardReader, header_bytes
 
 __all__ = [
+    "CONFIG_LIMIT",
     "INDEX_NAME",
     "MANIFEST_NAME",
     "SINGLE_NAME",
@@ -26,5 +28,6 @@ __all__ = [
     "header_bytes",
     "identify",
     "open_checkpoint",
+    "read_config",
     "read_manifest",
 ]

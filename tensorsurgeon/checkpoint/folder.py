@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tensorsurgeon.checkpoint.config_file import read_config
 from tensorsurgeon.checkpoint.header import read_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME, ShardIndex, read_index
 from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN
 from tensorsurgeon.checkpoint.links import STAY_INSIDE, leaves
 from tensorsurgeon.checkpoint.listing import CONFIG_NAME, Kind, list_files
-from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import (
     CheckpointError,
     IndexFileError,
@@ -22,14 +22,6 @@ from tensorsurgeon.errors import (
 from tensorsurgeon.specs import StoredTensor
 
 SINGLE_NAME = "model.safetensors"
-CONFIG_LIMIT = 5_000_000
-"""Largest config.json read, in bytes; the names of 20,000 classes, both ways, take 1.5 MB."""
-
-CONFIG_LEVELS = 100
-"""Most levels of nesting in a config.json; none has ten."""
-
-CONFIG_VALUES = 200_000
-"""Most values in a config.json; those names are 40,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +65,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         for name, kind in kinds.items()
         if kind in read and (path / name).exists()
     }
-    config = _read_config(path / CONFIG_NAME)
+    config = read_config(path / CONFIG_NAME)
     index = None
     # transformers looks for the single file first as well.
     if SINGLE_NAME not in kinds and INDEX_NAME in kinds:
@@ -109,23 +101,6 @@ def _notes(
     if index and index.total_size is not None and index.total_size != nbytes:
         said = shortened(repr(index.total_size))
         yield printable(f"{path / INDEX_NAME}: total_size is {said}, the tensors take {nbytes}")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise CheckpointError("is not a regular file", where=str(path))
-        if path.stat().st_size > CONFIG_LIMIT:
-            raise CheckpointError(f"is larger than {CONFIG_LIMIT} bytes", where=str(path))
-        return parse_object(path.read_bytes(), levels=CONFIG_LEVELS, values=CONFIG_VALUES)
-    except FileNotFoundError:
-        raise CheckpointError(
-            "is not there", where=str(path), fix="a source is the folder that holds config.json"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except StrictJSONError as problem:
-        raise CheckpointError(str(problem), where=str(path)) from None
 
 
 def _only_file(folder: Path, files: tuple[str, ...]) -> str:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tensorsurgeon.errors import OutputError
 from tensorsurgeon.execute.disk import Disk
 from tensorsurgeon.execute.journal import read_journal
 from tensorsurgeon.execute.workplace import Workplace, holder_of, locked
@@ -40,22 +42,18 @@ def find_leftovers(folder: Path) -> Iterator[Leftover]:
     """Work folders in a folder, by name.
 
     Raises:
-        OSError: the folder cannot be read.
+        OutputError: the folder cannot be read.
     """
-    for path in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(folder)) from None
+    for path in entries:
         name = path.name.removeprefix(".").removesuffix(".part")
         place = Workplace.of(folder / name)
-        if place.root != path or not place.lock.is_file() or path.is_symlink():
-            continue
-        record = read_journal(place.journal)
-        yield Leftover(
-            path=path,
-            final=place.final,
-            nbytes=sum(inside.lstat().st_blocks * 512 for inside in path.rglob("*")),
-            tensors=len(record.digests) if record else 0,
-            modified=(place.journal if record else path).stat().st_mtime,
-            holder=holder_of(place),
-        )
+        if place.root == path and place.lock.is_file() and not path.is_symlink():
+            with suppress(FileNotFoundError):  # a run that was at work in it has ended meanwhile
+                yield _look_at(place)
 
 
 def remove_leftover(leftover: Leftover) -> bool:
@@ -66,10 +64,26 @@ def remove_leftover(leftover: Leftover) -> bool:
 
     Raises:
         BusyError: a run is at work in it.
-        OSError: it cannot be removed.
+        OutputError: it cannot be removed.
     """
     place, disk = Workplace.of(leftover.final), Disk()
-    with locked(place, disk):
-        put_back = place.put_back(disk)
-        place.remove(disk)
+    try:
+        with locked(place, disk):
+            put_back = place.put_back(disk)
+            place.remove(disk)
+    except OSError as error:
+        what = f"cannot be removed: {error.strerror}"
+        raise OutputError(what, where=str(leftover.path)) from None
     return put_back
+
+
+def _look_at(place: Workplace) -> Leftover:
+    record = read_journal(place.journal)
+    return Leftover(
+        path=place.root,
+        final=place.final,
+        nbytes=sum(inside.lstat().st_blocks * 512 for inside in place.root.rglob("*")),
+        tensors=len(record.digests) if record else 0,
+        modified=(place.journal if record else place.root).stat().st_mtime,
+        holder=holder_of(place),
+    )

@@ -28,13 +28,17 @@ def binding_of(plan: Plan) -> str:
         [[shard.name, hashlib.sha256(shard.header).hexdigest()] for shard in plan.shards],
         [[tensor.spec.name, origin_of(tensor.node)] for tensor in plan.tensors],
         plan.config,
-        [sidecar.name for sidecar in plan.sidecars],
+        [[sidecar.name, _digest(sidecar.data)] for sidecar in plan.sidecars],
         [[path, s.st_size, s.st_mtime_ns, s.st_dev, s.st_ino] for path, s in status.items()],
     ]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps(part).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _digest(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def make_manifest(

@@ -20,7 +20,7 @@ from tensorsurgeon.execute.provenance import binding_of, make_manifest
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Progress, Workers
 from tensorsurgeon.execute.workplace import Workplace, locked
-from tensorsurgeon.plan import Plan
+from tensorsurgeon.plan import Plan, SidecarFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +196,7 @@ class _Run:
             files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
         for sidecar in plan.sidecars:
-            try:
-                data = sidecar.path.read_bytes()
-            except OSError as error:
-                what = f"cannot be read: {error.strerror}"
-                raise CheckpointError(what, where=str(sidecar.path)) from None
-            write(sidecar.name, data)
+            write(sidecar.name, _content(sidecar))
         if len(plan.shards) > 1:
             write(INDEX_NAME, _json(_index(plan)))
         write("config.json", _json(plan.config))
@@ -236,6 +231,16 @@ class _Run:
 
 def _silent(*_: object) -> None:
     """For those who do not want to be told."""
+
+
+def _content(sidecar: SidecarFile) -> bytes:
+    if sidecar.data is not None:
+        return sidecar.data
+    try:
+        return sidecar.path.read_bytes()
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise CheckpointError(what, where=str(sidecar.path)) from None
 
 
 def _index(plan: Plan) -> dict[str, Any]:

@@ -225,10 +225,25 @@ def _holder(place: Workplace) -> str:
     for _ in range(20):
         try:
             value: Any = json.loads(place.lock.read_bytes())
-            return f"process {value['pid']} on {value['host']} since {value['since']}"
-        except (OSError, ValueError, TypeError, KeyError):
-            time.sleep(0.01)
+            if not _has_ended(value):  # else it is the name of the one before
+                return f"process {value['pid']} on {value['host']} since {value['since']}"
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
+            pass
+        time.sleep(0.01)
     return "a process that does not tell its name"
+
+
+def _has_ended(holder: Any) -> bool:
+    """Whether a process that is named in a lock is one of this machine, and is no more."""
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _now() -> str:

@@ -17,6 +17,7 @@ from tensorsurgeon.plan.layout import Shard, lay_out
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
 from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, stored_in
+from tensorsurgeon.plan.sidecars import CODE_DROPPED, SidecarFile, sidecars_of
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
 from tensorsurgeon.specs import TORCH_NAMES, DType, LayerOrigin, TensorSpec
@@ -47,14 +48,6 @@ class OutputTensor:
     def bytes_read(self) -> int:
         """Bytes read for it, all passes counted."""
         return bytes_read(self.node)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SidecarFile:
-    """A small file that goes along as it is."""
-
-    name: str
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +120,12 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], *, name: str, text: str
+    recipe: Recipe,
+    checkpoints: Mapping[str, Checkpoint],
+    *,
+    name: str,
+    text: str,
+    copy_code: bool = False,
 ) -> Plan:
     """Work out a recipe. No tensor byte is read.
 
@@ -136,21 +134,28 @@ def make_plan(
         checkpoints: each source's opened checkpoint, by the source's `path` in the recipe.
         name: what to call the recipe in errors.
         text: the recipe's file.
+        copy_code: whether Python files go along, and configs go on naming their classes.
 
     Raises:
         TensorSurgeonError: whatever is wrong, as the class of that mistake.
     """
-    return _Planner(recipe, checkpoints, name, text).plan()
+    return _Planner(recipe, checkpoints, name, text, copy_code).plan()
 
 
 class _Planner:
     def __init__(
-        self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], name: str, text: str
+        self,
+        recipe: Recipe,
+        checkpoints: Mapping[str, Checkpoint],
+        name: str,
+        text: str,
+        copy_code: bool,
     ) -> None:
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.name = name
         self.text = text
+        self.copy_code = copy_code
         self.notes: list[str] = []
         self.problems: list[Problem] = []
         self._models: dict[str, Model] = {}
@@ -174,7 +179,7 @@ class _Planner:
             ],
             self.recipe.output.max_shard_size,
         )
-        sidecars = tuple(self._sidecars(result))  # may open a source that nothing else reads
+        sidecars = self._sidecars(result)  # may open a source that nothing else reads
         config = self._config(result, dtypes)
         if self.problems:
             raise RecipeError.of(self.problems)
@@ -263,12 +268,9 @@ class _Planner:
                 weights[dtypes[name]] += math.prod(node.shape)
         names = {dtype: torch_name for torch_name, dtype in TORCH_NAMES.items()}
         most = weights.most_common(1)
-        config = without_code(result.config)
+        config = result.config if self.copy_code else without_code(result.config)
         if config != result.config:
-            self.notes.append(
-                "config.json: the names of Python classes in the folder are dropped, as the files "
-                "themselves are: no code goes along"
-            )
+            self.notes.append(f"config.json: {CODE_DROPPED}")
         return config_with_weights(
             result.architecture,
             config,
@@ -276,17 +278,14 @@ class _Planner:
             tied=False if _head_parts_from_embedding(result.tensors) else None,
         )
 
-    def _sidecars(self, result: Model) -> Iterator[SidecarFile]:
+    def _sidecars(self, result: Model) -> tuple[SidecarFile, ...]:
         donor = self._folders[result.donor]
         tokenizer = donor
         if named := self.recipe.output.tokenizer:
             tokenizer = self._folders[self._model(Reference(named), named).donor]
-        for checkpoint, names in (
-            (tokenizer, tokenizer.tokenizer_files),
-            (donor, donor.other_files),
-        ):
-            for name in names:
-                yield SidecarFile(name=name, path=checkpoint.path / name)
+        sidecars = tuple(sidecars_of(donor, tokenizer, code=self.copy_code))
+        self.notes += [f"{s.name}: {CODE_DROPPED}" for s in sidecars if s.data is not None]
+        return sidecars
 
 
 def _head_parts_from_embedding(tensors: Mapping[str, Node]) -> bool:

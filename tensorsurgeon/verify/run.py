@@ -13,10 +13,9 @@ from tensorsurgeon.checkpoint import (
     Manifest,
     identify,
     open_checkpoint,
+    read_config,
     read_manifest,
 )
-from tensorsurgeon.checkpoint.folder import CONFIG_LEVELS, CONFIG_LIMIT, CONFIG_VALUES
-from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import CheckpointError, Problem
 from tensorsurgeon.verify.agreement import Agreement
 from tensorsurgeon.verify.digests import Digests, Progress, changed, digest_all
@@ -139,20 +138,13 @@ class _Verification:
 
     def _config(self) -> Mapping[str, Any] | None:
         path = self._folder / "config.json"
-        identity = usable(self._listing, path, self._findings)
-        if identity is None:
+        if usable(self._listing, path, self._findings) is None:
             return None
         self._read.add(path.name)
         try:
-            if identity.nbytes > CONFIG_LIMIT:
-                raise StrictJSONError(f"is larger than {CONFIG_LIMIT} bytes")
-            with path.open("rb") as file:
-                data = file.read(CONFIG_LIMIT)
-            return parse_object(data, levels=CONFIG_LEVELS, values=CONFIG_VALUES)
-        except OSError as error:
-            self._findings.problem(path, f"cannot be read: {error.strerror}")
-        except StrictJSONError as problem:
-            self._findings.problem(path, str(problem))
+            return read_config(path)
+        except CheckpointError as error:
+            self._findings.take(error)
         return None
 
     def _identities(self) -> Mapping[Path, FileIdentity]:

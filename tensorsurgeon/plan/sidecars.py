@@ -1,0 +1,80 @@
+"""The small files that go along with the result; code, and what names it, only on request."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tensorsurgeon.arch import without_code
+from tensorsurgeon.checkpoint import CONFIG_LIMIT, Checkpoint
+from tensorsurgeon.errors import CheckpointError
+
+CODE_DROPPED = (
+    "the names of Python classes are dropped, as the files themselves are; --copy-code keeps both"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SidecarFile:
+    """A small file that goes along.
+
+    Attributes:
+        name: its name in the result.
+        path: the file.
+        data: what is written, where that is not the file as it is.
+    """
+
+    name: str
+    path: Path
+    data: bytes | None = None
+
+
+def sidecars_of(donor: Checkpoint, tokenizer: Checkpoint, *, code: bool) -> Iterator[SidecarFile]:
+    """The files that go along with a result.
+
+    Args:
+        donor: the model that gives the config.
+        tokenizer: the model that gives the tokenizer.
+        code: whether Python files go along, and may be named in the others. Of two files of one
+            name the donor's is taken.
+
+    Raises:
+        CheckpointError: a config cannot be read to see whether it names code.
+    """
+    places = [(name, tokenizer) for name in tokenizer.tokenizer_files]
+    places += [(name, donor) for name in donor.other_files]
+    for name, checkpoint in places:
+        path = checkpoint.path / name
+        data = None if code or not name.endswith("config.json") else _data_without_code(path)
+        yield SidecarFile(name=name, path=path, data=data)
+    if code:
+        owners = {name: giver for giver in (tokenizer, donor) for name in giver.code_files}
+        for name, checkpoint in sorted(owners.items()):
+            yield SidecarFile(name=name, path=checkpoint.path / name)
+
+
+def _data_without_code(path: Path) -> bytes | None:
+    """A config without the names of classes; None if it has none.
+
+    It is read as transformers reads it, duplicate keys and NaN allowed: what that cannot parse
+    names nothing.
+    """
+    try:
+        if path.stat().st_size > CONFIG_LIMIT:
+            raise CheckpointError(f"is larger than {CONFIG_LIMIT // 10**6} MB", where=str(path))
+        config = json.loads(path.read_bytes())
+        if not isinstance(config, dict):
+            return None
+        kept = without_code(config)
+        return None if kept == config else _encoded(kept)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except RecursionError:
+        raise CheckpointError("nested too deeply", where=str(path)) from None
+    except ValueError:
+        return None
+
+
+def _encoded(config: object) -> bytes:
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="surrogatepass")
