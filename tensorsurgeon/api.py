@@ -29,12 +29,12 @@ from tensorsurgeon.execute import (
     Progress,
     Result,
     check_destination,
-    default_threads,
     is_finished,
     run_plan,
 )
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
+from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
 
 COPYING_THREADS = 4

@@ -207,11 +207,10 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
 def verify(checkpoint: Path, threads: int | None, as_json: bool, quiet: bool) -> None:
     """Compare every byte of a CHECKPOINT folder with its manifest, and check the rest of it."""
     from tensorsurgeon.errors import VerifyError
-    from tensorsurgeon.execute import default_threads
     from tensorsurgeon.verify import report_json, report_text, verify
 
     with _progress(quiet=quiet or as_json) as progress:
-        found = verify(checkpoint, threads=threads or default_threads(), progress=progress)
+        found = verify(checkpoint, threads=threads, progress=progress)
     if as_json:
         _print_json(report_json(found))
     elif not quiet:

@@ -1,10 +1,8 @@
 """Threads that take whole tensors, largest first, and make them span by span."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from tensorsurgeon.checkpoint import ShardReader
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
@@ -15,9 +13,6 @@ from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
 
 Progress = Callable[[int, int], None]
 """Called a few times a second with bytes done and bytes in all."""
-
-MOST_THREADS = 9
-"""The most threads used unless a user asks for more."""
 
 _TICK = 0.1
 """Seconds between two calls of Progress."""
@@ -118,24 +113,3 @@ class Workers:
             return digest_of_zeros(tensor.spec.nbytes)
 
         return make
-
-
-def default_threads() -> int:
-    """One for each processor this process may use, and one that waits for the disk meanwhile.
-
-    No more than MOST_THREADS, since the disk is busy by then and each takes memory.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
-    else:
-        processors = os.cpu_count() or 1
-    return min(processors, _processor_quota(), MOST_THREADS - 1) + 1
-
-
-def _processor_quota() -> int:
-    """Whole processors that a container's quota allows; many where there is none."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such file, or 'max'
-        return MOST_THREADS

@@ -17,6 +17,7 @@ from tensorsurgeon.checkpoint import (
     read_manifest,
 )
 from tensorsurgeon.errors import CheckpointError, Problem
+from tensorsurgeon.processors import default_threads
 from tensorsurgeon.verify.agreement import Agreement
 from tensorsurgeon.verify.digests import Digests, Progress, changed, digest_all
 from tensorsurgeon.verify.listing import Listing, list_folder, usable
@@ -30,7 +31,7 @@ from tensorsurgeon.verify.weights import (
 )
 
 
-def verify(folder: Path, *, threads: int, progress: Progress | None = None) -> Report:
+def verify(folder: Path, *, threads: int | None = None, progress: Progress | None = None) -> Report:
     """Compare a checkpoint with its manifest, byte for byte, and with itself.
 
     With a manifest, every byte of the folder is digested but those of README, licence and Git
@@ -40,7 +41,7 @@ def verify(folder: Path, *, threads: int, progress: Progress | None = None) -> R
 
     Args:
         folder: the checkpoint.
-        threads: how many tensors are read at a time.
+        threads: how many tensors are read at a time; by default as many as `default_threads` says.
         progress: called a few times a second with bytes done and bytes in all.
 
     Raises:
@@ -48,7 +49,7 @@ def verify(folder: Path, *, threads: int, progress: Progress | None = None) -> R
             is in the report.
         KeyboardInterrupt: after the threads have stopped.
     """
-    return _Verification(folder, threads, progress).report()
+    return _Verification(folder, threads or default_threads(), progress).report()
 
 
 class _Verification:

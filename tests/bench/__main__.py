@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from tests.bench import machine, measure, models, report, tables
+from tests.bench.costs import measure_costs
 from tests.bench.flatness import measure_flatness
 from tests.bench.jobs import FLOOR, JOBS, OURS, PEER, PEER_BIN, ROOT, Job, Workspace
 from tests.bench.results import Agreement, JobResult, Results
@@ -172,6 +173,7 @@ def write_results(folder: Path, results: Results) -> None:
     default="direct",
     help="How the floor gets its bytes to disk.",
 )
+@click.option("--costs/--no-costs", default=True, help="What digests, journal, verify cost.")
 @click.option("--flatness/--no-flatness", default=True, help="Peak memory at growing sizes.")
 @click.option("--update-readme", is_flag=True, help="Put the tables into README.md.")
 def main(
@@ -181,6 +183,7 @@ def main(
     peer_runs: int,
     peer: bool,
     floor_write: str,
+    costs: bool,
     flatness: bool,
     update_readme: bool,
 ) -> None:
@@ -204,6 +207,8 @@ def main(
         )
         for job in jobs:
             results.jobs[job.name] = bench.measure_job(job)
+        if costs and JOBS["linear"] in jobs:
+            results.costs = measure_costs(workspace, JOBS["linear"], runs=runs, say=say)
         if flatness:
             results.flatness.extend(measure_flatness(BENCH / "flatness", jobs))
     except measure.ChildError as error:

@@ -142,8 +142,16 @@ class Workspace:
         else:
             output.unlink(missing_ok=True)
 
-    def our_command(self, job: Job) -> list[str]:
-        """This engine's command for a job, its recipe written."""
+    def our_command(
+        self, job: Job, *, module: str = "tensorsurgeon", out: Path | None = None
+    ) -> list[str]:
+        """This engine's command for a job, its recipe written.
+
+        Args:
+            job: which.
+            module: what is run in the engine's place.
+            out: where to, in place of the job's folder.
+        """
         recipe = self._write(
             job,
             "recipe.yaml",
@@ -154,9 +162,9 @@ class Workspace:
                 "output": {"path": f"./{OURS}"},
             },
         )
-        places = {"recipe": str(recipe), "out": str(self.output(job, OURS))}
+        places = {"recipe": str(recipe), "out": str(out or self.output(job, OURS))}
         arguments = [argument.format_map(places) for argument in job.arguments]
-        return [sys.executable, "-m", "tensorsurgeon", *arguments]
+        return [sys.executable, "-m", module, *arguments]
 
     def floor_command(self, job: Job, write: str) -> list[str]:
         """The floor's command: the job's inputs, and as many bytes as its output."""

@@ -28,7 +28,7 @@ def anonymous(run: Measurement) -> float:
 
 def tables(results: Results) -> list[Table]:
     """Everything there is to show; a part that was not run has no table."""
-    parts = (_time, _runs, _agreement, _start, _flatness)
+    parts = (_time, _runs, _agreement, _costs, _start, _flatness)
     return [table for part in parts if (table := part(results)).rows]
 
 
@@ -39,8 +39,9 @@ def markdown(results: Results) -> str:
 
 
 def readme(results: Results) -> str:
-    """The table of times and memory alone, with the machine and versions."""
-    return "\n\n".join([_time(results).markdown(), _conditions(results)]) + "\n"
+    """Times, memory and the costs of safety, with the machine and versions."""
+    shown = [table for part in (_time, _costs) if (table := part(results)).rows]
+    return "\n\n".join([*(table.markdown() for table in shown), _conditions(results)]) + "\n"
 
 
 def _conditions(results: Results) -> str:
@@ -127,6 +128,29 @@ def _agreement(results: Results) -> Table:
         note=f"More than 1 ulp apart on over {NOTABLE_SHARE:.0%}: {', '.join(notable)}."
         if notable
         else "",
+    )
+
+
+def _costs(results: Results) -> Table:
+    rows = []
+    for cost in results.costs:
+        ours, other = cost.runs
+        rows.append(
+            [
+                *(cost.title, other),
+                *(_seconds(cost.median(program, wall)) for program in (ours, other)),
+                _times(cost.ratio(ours, other)),
+            ]
+        )
+    return Table(
+        title="What safety costs, wall seconds",
+        columns=["command", "against", OURS, "the other", "ratio"],
+        names=2,
+        rows=rows,
+        note=(
+            "Medians, and medians of the ratios within a round. Hashing: the same files, read in "
+            "order by two threads."
+        ),
     )
 
 

@@ -74,4 +74,6 @@ class Results:
     versions: dict[str, str]
     jobs: dict[str, JobResult] = field(default_factory=dict)
     start_seconds: dict[str, float] = field(default_factory=dict)
+    costs: list[JobResult] = field(default_factory=list)
+    """Each is the engine against one program that leaves something out."""
     flatness: list[FlatnessRow] = field(default_factory=list)
