@@ -32,6 +32,7 @@ from tensorsurgeon.execute import (
     is_finished,
     run_plan,
 )
+from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
@@ -104,7 +105,7 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
             where=plan.recipe,
             fix="give one with -o, or as output: path in the recipe",
         )
-    beside = sum(sidecar.path.stat().st_size for sidecar in plan.sidecars)
+    beside = sum(sidecar.identity.nbytes for sidecar in plan.sidecars)
     nbytes = plan.bytes_written + beside
     replaces = overwrite or is_finished(plan, plan.destination)
     check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
@@ -254,8 +255,12 @@ def _is_repo(path: str) -> bool:
 def _destination(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:
     if output is None and recipe.output.path is None:
         return None
-    folder = Path(output) if output is not None else _beside(path, recipe.output.path or "")
-    _check_usable(folder, str(path) if output is None else "-o", PlanError)
+    folder = _beside(path, recipe.output.path or "")
+    if output is not None:
+        folder = Path(os.path.normpath(output))
+    where = str(path) if output is None else "-o"
+    for place in (folder, Workplace.of(folder).root):
+        _check_usable(place, where, PlanError)
     return folder
 
 

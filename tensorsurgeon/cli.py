@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 plan (budget, disk,
-output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 130
-interrupted, 143 terminated.
+output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 129
+hung up, 130 interrupted, 143 terminated.
 """
 
 
@@ -265,17 +265,21 @@ def main() -> NoReturn:
     # Nothing here uses BLAS, whose threads would only take memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
     try:
         cli.main(prog_name="tensorsurgeon", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            _say(error.ctx.get_usage())
+            _say(f"Try '{error.ctx.command_path} --help' for help.")
+        _say(_colored(f"error: {printable(error.format_message())}"))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as interruption:
         _say("interrupted")
-        _say_notes(interruption)
+        _say_notes(interruption.__cause__ or interruption)
         sys.exit(130)
     except SystemExit as ending:
         _say_notes(ending)
@@ -298,7 +302,11 @@ def _say_notes(error: BaseException) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    """For people, to stderr; a run goes on where nobody reads it any more."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _print(text: str) -> None:

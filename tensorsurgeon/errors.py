@@ -15,7 +15,7 @@
     ├── BusyError             8   another run is writing the same output
     └── VerifyError           9   a checkpoint that is not what its manifest says
 
-2 is left to the command line's own usage errors, 130 to Ctrl-C, 143 to SIGTERM.
+2 is left to the command line's own usage errors, 129 to SIGHUP, 130 to Ctrl-C, 143 to SIGTERM.
 """
 
 from collections.abc import Iterable

@@ -55,7 +55,7 @@ def check_unchanged(path: Path, before: FileIdentity, file: Path | int) -> None:
     """
     if identify(file) != before:
         raise CheckpointError(
-            "has changed since its header was read, so that the result would be a mixture",
+            "has changed since it was looked at, so that the result would be a mixture",
             where=str(path),
             fix="run again once nothing writes to it any more",
         )

@@ -53,7 +53,7 @@ def list_files(folder: Path) -> dict[str, Kind]:
 
     Raises:
         CheckpointError: there is no such folder; or a file other than a shard is a link that
-            leaves it, or a pipe or the like.
+            leaves it, or a pipe or the like, or its name is no text.
     """
     try:
         if not folder.is_dir():
@@ -66,6 +66,10 @@ def list_files(folder: Path) -> dict[str, Kind]:
         kind = kind_of(entry.name)
         if kind is None:
             continue
+        if not _is_text(entry.name):
+            raise CheckpointError(
+                "has a name that is not UTF-8", where=str(entry), fix="rename or remove it"
+            )
         # Shards are looked at when it is known which of them are read.
         if kind is not Kind.WEIGHTS and leaves(folder, entry.name):
             raise CheckpointError(
@@ -109,6 +113,15 @@ def _refuse_path(path: Path) -> None:
 def _listing(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         yield from folder.iterdir()
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a manifest: Python spells other bytes as surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

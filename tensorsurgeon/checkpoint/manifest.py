@@ -51,6 +51,9 @@ VERSION = 1
 _LEVELS = 200
 """Most levels of nesting; as deep as recipes nest, and some more."""
 
+_VALUES = 5_000_000
+"""Most values; a tensor made of two others takes about 30."""
+
 _KEYS = (
     "format",
     "version",
@@ -119,9 +122,9 @@ def read_manifest(path: Path) -> Manifest:
         if path.stat().st_size > MANIFEST_LIMIT:
             raise ManifestError(f"is larger than {MANIFEST_LIMIT} bytes", where=where)
         data = path.read_bytes()
-        value = parse_object(data, levels=_LEVELS)
+        value = parse_object(data, levels=_LEVELS, values=_VALUES)
     except OSError as error:
-        raise ManifestError(f"cannot be read: {error.strerror}", where=where) from None
+        raise ManifestError(f"cannot be read: {error.strerror}", where=where) from error
     except StrictJSONError as problem:
         raise ManifestError(str(problem), where=where) from None
     if value.get("format") != FORMAT:

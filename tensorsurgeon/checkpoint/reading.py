@@ -5,7 +5,6 @@ as resident.
 """
 
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +92,15 @@ class ShardReader:
 
 
 def header_bytes(path: Path) -> bytes:
-    """The header of a safetensors file that was read before, length prefix included."""
+    """The header of a safetensors file that was read before, length prefix included.
+
+    Raises:
+        CheckpointError: it was cut since.
+        OSError: it cannot be read any more.
+    """
     with path.open("rb") as file:
         prefix = file.read(8)
-        return prefix + file.read(struct.unpack("<Q", prefix)[0])
+        header = file.read(int.from_bytes(prefix, "little"))
+    if len(prefix) < 8 or len(header) < int.from_bytes(prefix, "little"):
+        raise CheckpointError("was cut short while it was read", where=str(path))
+    return prefix + header

@@ -40,9 +40,15 @@ class Copier:
         return self._writer.finish()
 
 
-def digest_of_zeros(nbytes: int) -> str:
-    """SHA-256 of so many zeros, which need not be written: a new file reads as zeros."""
+def digest_of_zeros(nbytes: int, step: Callable[[int], None]) -> str:
+    """SHA-256 of so many zeros, which need not be written: a new file reads as zeros.
+
+    Args:
+        nbytes: how many.
+        step: called after each piece with 0, since nothing was read; may raise to stop the run.
+    """
     digest, zeros = hashlib.sha256(), bytes(min(CHUNK, nbytes))
     for done in range(0, nbytes, CHUNK):
         digest.update(zeros[: nbytes - done])
+        step(0)
     return digest.hexdigest()

@@ -40,7 +40,7 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
             fix="choose an output folder of its own",
         )
     if path.exists() or path.is_symlink():
-        _check_replaceable(path, overwrite=overwrite)
+        check_replaceable(path, overwrite=overwrite)
     parent = _existing_parent(place)
     if not parent.is_dir():
         raise PlanError(f"cannot be made: {parent} is not a folder", where=str(path))
@@ -56,7 +56,12 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
         )
 
 
-def _check_replaceable(path: Path, *, overwrite: bool) -> None:
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace what is no checkpoint, or anything where that was not asked for.
+
+    Raises:
+        PlanError: says what is there.
+    """
     if not overwrite:
         raise PlanError("is already there", where=str(path), fix="--overwrite replaces it")
     if path.is_symlink() or not path.is_dir():

@@ -6,6 +6,8 @@ rests on the order of these calls, so there is no other way to the disk than thr
 test can note them down and cut the power between any two.
 """
 
+import errno
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +41,10 @@ class Disk:
 
     def flush(self, descriptor: int) -> None:
         """Have a file's bytes and its size on the disk."""
-        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+        if hasattr(fcntl, "F_FULLFSYNC"):  # elsewhere fsync does not stop at the disk's own cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(descriptor)
 
     def flush_folder(self, path: Path) -> None:
         """Have the names in a folder on the disk, and what was renamed and removed there."""
@@ -66,6 +71,12 @@ class Disk:
     def remove(self, path: Path) -> None:
         """Remove a file, or a folder that is empty."""
         path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder that is empty, and nothing else."""
+        if path.is_symlink() or not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        self.remove(path)
 
     def remove_tree(self, path: Path) -> None:
         """Remove a folder with all that is in it, or a file; nothing if it is not there."""

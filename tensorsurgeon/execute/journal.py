@@ -7,8 +7,10 @@ checkpoint is complete. The last line may be torn by a crash: reading stops at t
 its CRC does not fit, and writing goes on there.
 """
 
+import errno
 import json
 import os
+import stat
 import threading
 import time
 import zlib
@@ -17,10 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tensorsurgeon.errors import OutputError
 from tensorsurgeon.execute.disk import Disk
 
 BATCH_SECONDS = 2.0
 """Seconds of work that a crash may cost: tensors are flushed and noted down this often."""
+
+_LIMIT = 500_000_000
+"""Largest journal read, in bytes; one of 100,000 tensors takes 15 MB."""
 
 
 @dataclass(kw_only=True)
@@ -43,11 +49,12 @@ class Record:
 
 
 def read_journal(path: Path) -> Record | None:
-    """What a journal says, as far as its lines are whole; None where there is none to go by."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
+    """What a journal says, as far as its lines are whole; None where there is none to go by.
+
+    Raises:
+        OutputError: it is there, but cannot be read.
+    """
+    data = _content(path)
     record: Record | None = None
     at = 0
     while (end := data.find(b"\n", at)) >= 0:
@@ -65,6 +72,21 @@ def read_journal(path: Path) -> Record | None:
         at = end + 1
         record.nbytes = at
     return record
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes; none where there is no file, or something else than one."""
+    try:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(path, flags), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LIMIT:
+                return b""
+            return file.read()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            return b""
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(path)) from None
 
 
 def _parse(line: bytes) -> dict[str, str] | None:
@@ -104,11 +126,12 @@ class Journal:
         self._flushed = time.monotonic()
         self._adding, self._flushing = threading.Lock(), threading.Lock()
         if record.nbytes:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             disk.resize(self._descriptor, record.nbytes)
         else:
             self._descriptor = disk.create(path)
-            self._append(_line(binding=record.binding, run=record.run))
+            # Without tensors it is worth nothing, so this line is flushed with the first of them.
+            self._write(_line(binding=record.binding, run=record.run))
 
     @property
     def run(self) -> str:
@@ -158,6 +181,9 @@ class Journal:
         self._flushed = time.monotonic()
 
     def _append(self, data: bytes) -> None:
-        self._disk.write(self._descriptor, memoryview(data), self._record.nbytes)
+        self._write(data)
         self._disk.flush(self._descriptor)
+
+    def _write(self, data: bytes) -> None:
+        self._disk.write(self._descriptor, memoryview(data), self._record.nbytes)
         self._record.nbytes += len(data)

@@ -9,7 +9,8 @@ from pathlib import Path
 from tensorsurgeon.errors import OutputError
 from tensorsurgeon.execute.disk import Disk
 from tensorsurgeon.execute.journal import read_journal
-from tensorsurgeon.execute.workplace import Workplace, holder_of, locked
+from tensorsurgeon.execute.lock import holder_of, locked
+from tensorsurgeon.execute.workplace import Workplace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,19 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tensorsurgeon import __version__
-from tensorsurgeon.checkpoint import MANIFEST_NAME, Manifest, header_bytes
-from tensorsurgeon.errors import CheckpointError, printable
+from tensorsurgeon.checkpoint import (
+    MANIFEST_NAME,
+    Manifest,
+    encode_manifest,
+    header_bytes,
+    read_manifest,
+)
+from tensorsurgeon.errors import CheckpointError, ManifestError, printable
 from tensorsurgeon.plan import Plan, origin_of
 
 
@@ -17,10 +24,10 @@ def binding_of(plan: Plan) -> str:
     """SHA-256 of all that decides which bytes a run writes: recipe, inputs, plan, version.
 
     The inputs stand in it as the file system knows them, so that a source written to or replaced
-    between two runs makes the second a new work.
+    between two runs makes the second a new work. The number of their file system is left out, since
+    it may be another after a restart.
     """
-    inputs = {*plan.identities, *(sidecar.path for sidecar in plan.sidecars)}
-    status = {str(path): path.stat() for path in sorted(inputs)}
+    inputs = sorted(plan.inputs().items())
     parts: list[Any] = [
         __version__,
         plan.recipe_text,
@@ -29,7 +36,7 @@ def binding_of(plan: Plan) -> str:
         [[tensor.spec.name, origin_of(tensor.node)] for tensor in plan.tensors],
         plan.config,
         [[sidecar.name, _digest(sidecar.data)] for sidecar in plan.sidecars],
-        [[path, s.st_size, s.st_mtime_ns, s.st_dev, s.st_ino] for path, s in status.items()],
+        [[str(path), found.nbytes, found.modified, found.inode] for path, found in inputs],
     ]
     digest = hashlib.sha256()
     for part in parts:
@@ -108,13 +115,10 @@ def make_manifest(
 def _source(plan: Plan, folder: Path) -> dict[str, Any]:
     """A source by digests of what describes it: config, manifest, and its shards' headers."""
     try:
-        manifest = folder / MANIFEST_NAME
         return {
             "folder": printable(folder.name),
             "config": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(),
-            "manifest": (
-                hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
-            ),
+            "manifest": _manifest_digest(folder / MANIFEST_NAME),
             "files": {
                 path.name: {
                     "bytes": identity.nbytes,
@@ -127,3 +131,13 @@ def _source(plan: Plan, folder: Path) -> dict[str, Any]:
     except OSError as error:
         what = f"cannot be read any more: {error.strerror}"
         raise CheckpointError(what, where=str(folder)) from None
+
+
+def _manifest_digest(path: Path) -> str | None:
+    """SHA-256 of a source's manifest but for when and how it was made; None without a sound one."""
+    try:
+        manifest = read_manifest(path)
+    except ManifestError:
+        return None
+    timeless = replace(manifest, created=dict.fromkeys(manifest.created, ""))
+    return hashlib.sha256(encode_manifest(timeless)).hexdigest()

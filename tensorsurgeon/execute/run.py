@@ -11,16 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensorsurgeon.checkpoint import INDEX_NAME, MANIFEST_NAME, ShardReader, encode_manifest
-from tensorsurgeon.errors import CheckpointError, PlanError
-from tensorsurgeon.execute.destination import output_error
+from tensorsurgeon.checkpoint import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    ShardReader,
+    check_unchanged,
+    encode_manifest,
+)
+from tensorsurgeon.errors import CheckpointError, OutputError, PlanError
+from tensorsurgeon.execute.destination import check_replaceable, output_error
 from tensorsurgeon.execute.disk import Disk
 from tensorsurgeon.execute.journal import Journal, Record, read_journal
+from tensorsurgeon.execute.lock import locked
 from tensorsurgeon.execute.provenance import binding_of, make_manifest
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Progress, Workers
-from tensorsurgeon.execute.workplace import Workplace, locked
+from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.plan import Plan, SidecarFile
+
+AFRESH = "starting afresh, without what an interrupted run has left: "
+CHANGED = "files of it are gone or have changed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +122,20 @@ class _Run:
         try:
             yield
         except BaseException as error:
-            record = read_journal(self.place.journal)
-            if record is not None and record.digests:
-                error.add_note(
-                    f"{len(record.digests)} tensors are kept in {self.place.root}: the same "
-                    "command goes on from there, 'tensorsurgeon clean --remove' removes them"
-                )
-            else:
-                with suppress(OSError):  # the error that led here says more
-                    self.place.put_back(self.disk)
-                    self.place.remove(self.disk)
+            with suppress(OSError, OutputError):  # the error that led here says more
+                self._keep_or_remove(error)
             raise
+
+    def _keep_or_remove(self, error: BaseException) -> None:
+        record = read_journal(self.place.journal)
+        if record is None or not record.digests:
+            self.place.put_back(self.disk)
+            self.place.remove(self.disk)
+        elif record.binding == self.binding:
+            error.add_note(
+                f"{len(record.digests)} tensors are kept in {self.place.root}: the same "
+                "command goes on from there, 'tensorsurgeon clean --remove' removes them"
+            )
 
     def carry_out(
         self, threads: int, progress: Progress, *, overwrite: bool, resume: bool
@@ -138,14 +151,28 @@ class _Run:
             self.notice(f"put the old checkpoint back at {place.final}")
         if place.final.exists() and not overwrite:
             raise PlanError("is already there", where=str(place.final))
-        if record is not None and not (resume and record.binding == self.binding):
-            why = "recipe or inputs have changed" if resume else "as asked"
-            self.notice(f"starting afresh, without what an interrupted run has left: {why}")
-            record = None
-        if record is not None and record.complete and place.checkpoint.is_dir():
+        record = self._to_go_on_with(record, resume=resume)
+        if record is not None and record.complete:
             self.notice("an interrupted run had made all of it")
             return self._publish(threads, overwrite=overwrite, resumed=tensors)
         return self._make(record, threads, progress, overwrite=overwrite)
+
+    def _to_go_on_with(self, record: Record | None, *, resume: bool) -> Record | None:
+        """The record, if a run can go on from what it says; else None, and why is told."""
+        why = ""
+        if record is None:
+            why = "its journal is damaged" if self.place.journal.exists() else ""
+        elif not resume:
+            why = "as asked"
+        elif record.binding != self.binding:
+            why = "recipe or inputs have changed"
+        elif record.complete and not self.place.holds_all_of(record):
+            why = CHANGED
+        else:
+            return record
+        if why:
+            self.notice(AFRESH + why)
+        return None
 
     def _make(
         self, record: Record | None, threads: int, progress: Progress, *, overwrite: bool
@@ -171,14 +198,17 @@ class _Run:
     def _journal(self, record: Record | None, shards: ShardFiles) -> Journal:
         """The journal to go on with, its shards open; or a new one and new shards."""
         disk, place, plan = self.disk, self.place, self.plan
-        if record is not None and shards.take_up(plan.shards):
-            return Journal(disk, place.journal, record, shards.flush)
+        if record is not None:
+            if shards.take_up(plan.shards):
+                return Journal(disk, place.journal, record, shards.flush)
+            self.notice(AFRESH + CHANGED)
         shards.close()
-        # The journal goes first, for sure: what it says must never be of other shards.
-        disk.remove_tree(place.journal)
-        disk.flush_folder(place.root)
+        if place.journal.exists() or place.journal.is_symlink():
+            # It goes first, for sure: what it says must never be of other shards.
+            disk.remove_tree(place.journal)
+            disk.flush_folder(place.root)
         for path in (place.checkpoint, place.old):
-            disk.remove_tree(path)
+            place.discard(disk, path)
         disk.make_folder(place.checkpoint)
         shards.lay_down(plan.shards)
         begun = Record(binding=self.binding, run=os.urandom(16).hex())
@@ -203,6 +233,8 @@ class _Run:
         manifest = make_manifest(
             plan, journal.digests, files, binding=self.binding, run=journal.run
         )
+        for path, identity in plan.inputs().items():
+            check_unchanged(path, identity, path)
         self.disk.write_file(self.place.checkpoint / MANIFEST_NAME, encode_manifest(manifest))
         self.disk.flush_folder(self.place.checkpoint)
         journal.complete()
@@ -210,6 +242,8 @@ class _Run:
     def _publish(
         self, threads: int, *, overwrite: bool, resumed: int, workers: Workers | None = None
     ) -> Result:
+        if self.place.final.exists():  # and may have been made or filled only now
+            check_replaceable(self.place.final, overwrite=overwrite)
         self.place.publish(self.disk, overwrite=overwrite)
         self.place.remove(self.disk)
         return self._result(threads, resumed=resumed, workers=workers)
@@ -284,5 +318,5 @@ def _parents(parent: Path, disk: Disk) -> Iterator[None]:
     except BaseException:
         for folder in missing:
             with suppress(OSError):  # somebody else may use it by now, or it keeps what was done
-                disk.remove(folder)
+                disk.remove_folder(folder)
         raise

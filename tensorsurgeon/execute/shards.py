@@ -2,6 +2,8 @@
 
 import errno
 import os
+import stat
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,8 @@ class ShardFiles:
         self._folder = folder
         self._shards: dict[str, int] = {}
         self._direct: dict[str, int] = {}
+        self._written: set[str] = set()  # since the last flush
+        self._noting = threading.Lock()
 
     def lay_down(self, shards: Iterable[Shard]) -> None:
         """Make every file at its full size, its header written."""
@@ -31,23 +35,30 @@ class ShardFiles:
             descriptor = self._disk.create(self._folder / shard.name)
             self._shards[shard.name] = descriptor
             self._disk.resize(descriptor, shard.nbytes)
-            self._disk.write(descriptor, memoryview(shard.header), 0)
-            self._open_direct(shard.name)
+            self._write_header(shard)
 
     def take_up(self, shards: Iterable[Shard]) -> bool:
         """Open the files another run laid down; False where they are not as it left them."""
         for shard in shards:
             try:
-                descriptor = os.open(self._folder / shard.name, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return False
+                flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(self._folder / shard.name, flags)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                    return False
+                raise
             self._shards[shard.name] = descriptor
-            if os.fstat(descriptor).st_size != shard.nbytes:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != shard.nbytes:
                 return False
-            if os.pread(descriptor, len(shard.header), 0) != shard.header:
-                return False
-            self._open_direct(shard.name)
+            # Once more: where a flush has failed, what is read may not be what is on the disk.
+            self._write_header(shard)
         return True
+
+    def _write_header(self, shard: Shard) -> None:
+        self._disk.write(self._shards[shard.name], memoryview(shard.header), 0)
+        self._written.add(shard.name)
+        self._open_direct(shard.name)
 
     def _open_direct(self, shard: str) -> None:
         # Not every system and file system can write past the cache.
@@ -72,6 +83,11 @@ class ShardFiles:
             offset: where in it, in bytes.
             data: the bytes; for direct writes they lie at `offset` modulo PAGE in memory.
         """
+        self._write(shard, offset, data)
+        with self._noting:  # afterwards, or a flush meanwhile would take it for done
+            self._written.add(shard)
+
+    def _write(self, shard: str, offset: int, data: memoryview) -> None:
         direct = self._direct.get(shard)
         head = min(-offset % PAGE, len(data))
         pages = (len(data) - head) // PAGE * PAGE
@@ -103,9 +119,11 @@ class ShardFiles:
             os.posix_fadvise(self._shards[shard], offset, length, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
-        """Have every byte written so far on the disk."""
-        for descriptor in list(self._shards.values()):
-            self._disk.flush(descriptor)
+        """Have every byte written so far on the disk, and the files' sizes."""
+        with self._noting:
+            written, self._written = self._written, set()
+        for shard in sorted(written):
+            self._disk.flush(self._shards[shard])
 
     def close(self) -> None:
         """Close every file."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.errors import PlanError
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.journal import Journal
 from tensorsurgeon.execute.shards import ShardFiles
@@ -58,7 +59,7 @@ class Workers:
         ]
         try:
             for worker in workers:
-                worker.start()
+                _start(worker)
             for worker in workers:
                 while worker.is_alive():
                     worker.join(_TICK)
@@ -110,6 +111,15 @@ class Workers:
                 return compute(tensor)
             if isinstance(tensor.node, Stored):
                 return copier.copy(tensor.node.tensor, tensor.shard, tensor.offset)
-            return digest_of_zeros(tensor.spec.nbytes)
+            return digest_of_zeros(tensor.spec.nbytes, step)
 
         return make
+
+
+def _start(worker: threading.Thread) -> None:
+    try:
+        worker.start()
+    except RuntimeError as error:
+        raise PlanError(
+            f"a thread cannot be started: {error}", fix="use fewer with --threads"
+        ) from None

@@ -13,31 +13,29 @@ The order of a run, in which every step may be its last:
    and then a new journal, both flushed, and the folders they are in.
 3. Lay the shards down at their full sizes, headers written. Write tensors; from time to time flush
    the shards, then note in the journal which tensors are on the disk, and flush the journal.
-4. Write config, tokenizer and other files, the index, and last the manifest; flush each, then
-   `checkpoint`. Only then note in the journal that it is complete, and flush that.
+4. Write config, tokenizer and other files, the index; look whether every file that was read is
+   still what it was; write the manifest. Flush each, then `checkpoint`. Only then note in the
+   journal that it is complete, and flush that.
 5. Rename `checkpoint` to `DIR`, or exchange the two where `DIR` is to be replaced; flush the folder
    they are in.
 6. Remove what is left.
 
-A run that finds the journal complete begins with step 5. It knows that step 5 was done already when
-the manifest in `DIR` names the journal's run. Where a file system cannot exchange, the old folder
-steps aside as `.DIR.part/old`, and for an instant there is nothing at `DIR`.
+A run that finds the journal complete begins with step 5, if the manifest in `checkpoint` names the
+journal's run and no file is missing or cut: after an exchange, what is there is the old folder. It
+knows that step 5 was done already when the manifest in `DIR` names the journal's run.
+
+Where a file system cannot exchange, the old folder steps aside as `.DIR.part/old`, and for an
+instant there is nothing at `DIR`. A folder is only ever removed as `.DIR.part/discarded`, so that
+no part of one is taken for the whole.
 """
 
 import errno
-import fcntl
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Manifest, read_manifest
-from tensorsurgeon.errors import BusyError, ManifestError, OutputError
+from tensorsurgeon.errors import ManifestError, OutputError
 from tensorsurgeon.execute.disk import Disk
 from tensorsurgeon.execute.journal import Record
 
@@ -79,6 +77,11 @@ class Workplace:
         """What is replaced, for an instant, where it cannot be exchanged."""
         return self.root / "old"
 
+    @property
+    def discarded(self) -> Path:
+        """What is being removed."""
+        return self.root / "discarded"
+
     def is_published(self, record: Record | None, binding: str) -> bool:
         """Whether the result of this work is in its place already.
 
@@ -102,15 +105,11 @@ class Workplace:
             OutputError: something has appeared there meanwhile, and is not to be replaced.
         """
         if not _is_there(self.final):
-            disk.rename(self.checkpoint, self.final)
+            self._appear(disk)
         elif not overwrite:
-            raise OutputError(
-                "has appeared while the result was made, and is not replaced",
-                where=str(self.final),
-                fix="the result is kept: the same command with --overwrite puts it there",
-            )
+            raise self._has_appeared()
         elif not disk.exchange(self.checkpoint, self.final):
-            disk.remove_tree(self.old)
+            self.discard(disk, self.old)
             disk.rename(self.final, self.old)
             try:
                 disk.rename(self.checkpoint, self.final)
@@ -119,12 +118,50 @@ class Workplace:
                 raise
         disk.flush_folder(self.final.parent)
 
+    def _appear(self, disk: Disk) -> None:
+        try:
+            disk.rename(self.checkpoint, self.final)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise self._has_appeared() from None
+            raise
+
+    def _has_appeared(self) -> OutputError:
+        return OutputError(
+            "has appeared while the result was made, and is not replaced",
+            where=str(self.final),
+            fix="the result is kept: the same command with --overwrite puts it there",
+        )
+
+    def holds_all_of(self, record: Record) -> bool:
+        """Whether the complete result of a run is here, no file missing or cut."""
+        manifest = manifest_of(self.checkpoint)
+        if not record.complete or manifest is None or manifest.created.get("run") != record.run:
+            return False
+        sizes = {**manifest.files, **manifest.shards}
+        with suppress(FileNotFoundError):
+            return all(
+                (self.checkpoint / name).lstat().st_size == entry["bytes"]
+                for name, entry in sizes.items()
+            )
+        return False
+
+    def discard(self, disk: Disk, path: Path) -> None:
+        """Remove a folder in here, which from the first step on has another name."""
+        disk.remove_tree(self.discarded)
+        if _is_there(path):
+            disk.rename(path, self.discarded)
+            disk.flush_folder(self.root)
+            disk.remove_tree(self.discarded)
+
     def remove(self, disk: Disk) -> None:
         """Remove the work folder, the lock last; whoever holds it may do so."""
-        for path in (self.checkpoint, self.old, self.journal, self.lock):
+        for folder in (self.checkpoint, self.old):
+            self.discard(disk, folder)
+        for path in (self.journal, self.lock):
             disk.remove_tree(path)
         with suppress(OSError):  # another run may have come to this place meanwhile
-            disk.remove(self.root)
+            disk.remove_folder(self.root)
 
     def put_back(self, disk: Disk) -> bool:
         """Give the old checkpoint its place back, where a run ended while it stood aside."""
@@ -136,118 +173,20 @@ class Workplace:
 
 
 def manifest_of(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint, where it has one that is sound."""
-    try:
-        return read_manifest(folder / MANIFEST_NAME)
-    except ManifestError:
-        return None
-
-
-@contextmanager
-def locked(place: Workplace, disk: Disk) -> Iterator[None]:
-    """Hold the lock of a workplace, which is made if need be.
+    """The manifest of a checkpoint, where it has one that is sound.
 
     Raises:
-        BusyError: another run holds it; names that run.
-        OutputError: the file system has no locks.
+        OutputError: it is there and cannot be read.
     """
-    descriptor = _take(place, disk)
     try:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        with suppress(OSError):  # a disk that is full shows soon enough
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(holder).encode())
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(place: Workplace, disk: Disk) -> int:
-    """The descriptor of the lock's file, locked.
-
-    The run that had the lock removes its file at the end, so one must be sure to hold the lock of
-    the file that is there now.
-    """
-    while True:
-        with suppress(FileExistsError):
-            disk.make_folder(place.root)
-        try:
-            descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # removed since
-            continue
-        except OSError:
-            with suppress(OSError):
-                disk.remove(place.root)
-            raise
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), place.lock.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise _busy(place) from None
-            raise OutputError(
-                f"cannot be locked: {error.strerror}",
-                where=str(place.lock),
-                fix="choose a disk whose file system has locks (flock) with -o",
-            ) from None
-        os.close(descriptor)
-
-
-def holder_of(place: Workplace) -> str | None:
-    """Who is at work in a workplace, for people; None where nobody is."""
-    try:
-        descriptor = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        return read_manifest(folder / MANIFEST_NAME)
+    except ManifestError as error:
+        cause = error.__cause__
+        absent = (FileNotFoundError, NotADirectoryError)
+        if isinstance(cause, OSError) and not isinstance(cause, absent):
+            what = f"cannot be read: {cause.strerror}"
+            raise OutputError(what, where=str(folder / MANIFEST_NAME)) from None
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _holder(place)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _busy(place: Workplace) -> BusyError:
-    return BusyError(
-        f"another run is making it: {_holder(place)}",
-        where=str(place.final),
-        fix="wait for it, stop it, or choose another folder with -o",
-    )
-
-
-def _holder(place: Workplace) -> str:
-    """Who holds the lock; it may be about to write its name there."""
-    for _ in range(20):
-        try:
-            value: Any = json.loads(place.lock.read_bytes())
-            if not _has_ended(value):  # else it is the name of the one before
-                return f"process {value['pid']} on {value['host']} since {value['since']}"
-        except (OSError, ValueError, TypeError, KeyError, OverflowError):
-            pass
-        time.sleep(0.01)
-    return "a process that does not tell its name"
-
-
-def _has_ended(holder: Any) -> bool:
-    """Whether a process that is named in a lock is one of this machine, and is no more."""
-    if holder["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 def _is_there(path: Path) -> bool:

@@ -114,6 +114,10 @@ class Plan:
         """What each tensor is made of, and the dtype it is written in."""
         return ((tensor.node, tensor.spec.dtype) for tensor in self.tensors)
 
+    def inputs(self) -> dict[Path, FileIdentity]:
+        """Every file that the result depends on, as it was before it was read."""
+        return {**self.identities, **{s.path: s.identity for s in self.sidecars}}
+
     def paths(self) -> set[Path]:
         """The files that tensor bytes are read from."""
         return {s.tensor.path for tensor in self.tensors for s in stored_in(tensor.node)}

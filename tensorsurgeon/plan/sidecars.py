@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tensorsurgeon.arch import without_code
-from tensorsurgeon.checkpoint import CONFIG_LIMIT, Checkpoint
+from tensorsurgeon.checkpoint import CONFIG_LIMIT, Checkpoint, FileIdentity, identify
 from tensorsurgeon.errors import CheckpointError
+
+SIDECAR_LIMIT = 200_000_000
+"""Largest file that goes along, in bytes: it is read whole. Large tokenizers take 40 MB."""
 
 CODE_DROPPED = (
     "the names of Python classes are dropped, as the files themselves are; --copy-code keeps both"
@@ -21,11 +24,13 @@ class SidecarFile:
     Attributes:
         name: its name in the result.
         path: the file.
+        identity: the file as it was before it was looked at.
         data: what is written, where that is not the file as it is.
     """
 
     name: str
     path: Path
+    identity: FileIdentity
     data: bytes | None = None
 
 
@@ -44,23 +49,33 @@ def sidecars_of(donor: Checkpoint, tokenizer: Checkpoint, *, code: bool) -> Iter
     places = [(name, tokenizer) for name in tokenizer.tokenizer_files]
     places += [(name, donor) for name in donor.other_files]
     for name, checkpoint in places:
-        path = checkpoint.path / name
-        data = None if code or not name.endswith("config.json") else _data_without_code(path)
-        yield SidecarFile(name=name, path=path, data=data)
+        sidecar = _sidecar(checkpoint, name)
+        if not code and name.endswith("config.json"):
+            sidecar = replace(sidecar, data=_data_without_code(sidecar))
+        yield sidecar
     if code:
         owners = {name: giver for giver in (tokenizer, donor) for name in giver.code_files}
         for name, checkpoint in sorted(owners.items()):
-            yield SidecarFile(name=name, path=checkpoint.path / name)
+            yield _sidecar(checkpoint, name)
 
 
-def _data_without_code(path: Path) -> bytes | None:
+def _sidecar(checkpoint: Checkpoint, name: str) -> SidecarFile:
+    path = checkpoint.path / name
+    identity = identify(path)
+    if identity.nbytes > SIDECAR_LIMIT:
+        raise CheckpointError(f"is larger than {SIDECAR_LIMIT // 10**6} MB", where=str(path))
+    return SidecarFile(name=name, path=path, identity=identity)
+
+
+def _data_without_code(sidecar: SidecarFile) -> bytes | None:
     """A config without the names of classes; None if it has none.
 
     It is read as transformers reads it, duplicate keys and NaN allowed: what that cannot parse
     names nothing.
     """
+    path = sidecar.path
     try:
-        if path.stat().st_size > CONFIG_LIMIT:
+        if sidecar.identity.nbytes > CONFIG_LIMIT:
             raise CheckpointError(f"is larger than {CONFIG_LIMIT // 10**6} MB", where=str(path))
         config = json.loads(path.read_bytes())
         if not isinstance(config, dict):

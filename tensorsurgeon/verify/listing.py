@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tensorsurgeon.checkpoint import FileIdentity, identify
@@ -12,7 +11,10 @@ from tensorsurgeon.checkpoint.links import leaves
 from tensorsurgeon.errors import CheckpointError
 from tensorsurgeon.verify.outcome import Findings
 
-_BESIDE = ("README.md", "LICENSE*", ".gitattributes", ".gitignore", ".git", ".cache")
+_BESIDE = (
+    *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt", "USE_POLICY.md"),
+    *(".gitattributes", ".gitignore", ".git", ".cache"),
+)
 """What the Hub's tools and people put beside a checkpoint; no manifest names it."""
 
 
@@ -70,7 +72,7 @@ def usable(listing: Listing, path: Path, findings: Findings) -> FileIdentity | N
 
 def is_beside(name: str) -> bool:
     """Whether a file or folder may lie beside a checkpoint without being part of it."""
-    return any(fnmatchcase(name, pattern) for pattern in _BESIDE)
+    return name in _BESIDE
 
 
 def is_plain_name(name: str) -> bool:

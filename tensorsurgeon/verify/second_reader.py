@@ -1,7 +1,6 @@
 """A second opinion on a file's header: that of the safetensors library."""
 
 import os
-import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,8 +46,8 @@ def _twin(path: Path) -> Iterator[str]:
     The copy has no name, so that nothing of it can stay behind.
     """
     with path.open("rb") as file, tempfile.TemporaryFile() as twin:
-        prefix = file.read(8)
-        twin.write(prefix + file.read(*struct.unpack("<Q", prefix)))
+        prefix = file.read(8)  # one that was cut meanwhile is refused by the library
+        twin.write(prefix + file.read(int.from_bytes(prefix, "little")))
         twin.truncate(os.fstat(file.fileno()).st_size)
         twin.flush()
         yield f"/dev/fd/{twin.fileno()}"

@@ -169,9 +169,9 @@ def test_disk_that_fails_while_writing_leaves_nothing(
 
 
 LATE_FAULTS = {
-    "the flush of the checkpoint": "fsync:error=EIO:when=5",
+    "the flush of the checkpoint": "fsync:error=EIO:when=4",
     "the last rename": "rename:error=EIO:when=1",
-    "the flush after it": "fsync:error=EIO:when=6",
+    "the flush after it": "fsync:error=EIO:when=5",
 }
 
 
