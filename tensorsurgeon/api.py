@@ -26,7 +26,6 @@ from tensorsurgeon.errors import (
     shortened,
 )
 from tensorsurgeon.execute import (
-    Progress,
     Result,
     check_destination,
     is_finished,
@@ -37,6 +36,7 @@ from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
+from tensorsurgeon.specs import Progress
 
 COPYING_THREADS = 4
 """Threads that keep a fast disk busy where nothing is computed."""

@@ -3,19 +3,18 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from tensorsurgeon import __version__
-from tensorsurgeon.errors import OutputError, TensorSurgeonError, printable
+from tensorsurgeon.errors import TensorSurgeonError, printable
 from tensorsurgeon.specs import parse_size
+from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
-    from tensorsurgeon.execute import Progress
     from tensorsurgeon.plan import Plan
 
 _EPILOG = """
@@ -134,18 +133,18 @@ def apply(
     count = api.threads_for(plan, threads=threads, max_memory=max_memory)
     api.check(plan, overwrite=overwrite)
     if not quiet:
-        _say(report.layer_map_text(plan))
-    with _progress(quiet=quiet) as progress:
+        say(report.layer_map_text(plan))
+    with progress_on(quiet=quiet) as progress:
         result = api.apply(
             plan,
             overwrite=overwrite,
             resume=not no_resume,
             threads=count,
             progress=progress,
-            notice=None if quiet else lambda text: _say(printable(text)),
+            notice=None if quiet else lambda text: say(printable(text)),
         )
     if not quiet:
-        _say(report.result_text(plan, result, peak_memory=report.peak_memory()))
+        say(report.result_text(plan, result, peak_memory=report.peak_memory()))
 
 
 @cli.command()
@@ -170,11 +169,11 @@ def plan(
     free = _free_disk(made)
     memory = api.memory_for(made, count)
     if as_json:
-        _print_json(report.plan_json(made, threads=count, memory=memory, free=free))
+        show_json(report.plan_json(made, threads=count, memory=memory, free=free))
         return
-    _print(report.plan_text(made, threads=count, memory=memory, free=free))
+    show(report.plan_text(made, threads=count, memory=memory, free=free))
     if made.destination is not None and made.destination.exists():
-        _say(printable(f"note: {made.destination} is already there: apply needs --overwrite"))
+        say(printable(f"note: {made.destination} is already there: apply needs --overwrite"))
 
 
 @cli.command()
@@ -187,16 +186,18 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
     from tensorsurgeon.errors import ArchitectureError
 
     found = api.inspect(checkpoint)
+    for note in found.notes:
+        say(f"note: {note}")
     depth, family = None, str(found.config.get("model_type", ""))
     try:
         architecture = find_architecture(found.config, found.tensors, where=str(checkpoint))
         depth = architecture.depth
     except ArchitectureError as error:
-        _say(f"note: {error}")
+        say(f"note: {error}")
     if as_json:
-        _print_json(report.checkpoint_json(found, depth, family))
+        show_json(report.checkpoint_json(found, depth, family))
     else:
-        _print(report.checkpoint_text(found, depth, family))
+        show(report.checkpoint_text(found, depth, family))
 
 
 @cli.command()
@@ -209,12 +210,12 @@ def verify(checkpoint: Path, threads: int | None, as_json: bool, quiet: bool) ->
     from tensorsurgeon.errors import VerifyError
     from tensorsurgeon.verify import report_json, report_text, verify
 
-    with _progress(quiet=quiet or as_json) as progress:
+    with progress_on(quiet=quiet or as_json) as progress:
         found = verify(checkpoint, threads=threads, progress=progress)
     if as_json:
-        _print_json(report_json(found))
+        show_json(report_json(found))
     elif not quiet:
-        _print(report_text(found))
+        show(report_text(found))
     if found.problems:
         raise VerifyError.of(found.problems)
 
@@ -229,9 +230,9 @@ def explain(checkpoint: Path, tensor: str, as_json: bool) -> None:
 
     found = explain(checkpoint, tensor)
     if as_json:
-        _print_json(explanation_json(found))
+        show_json(explanation_json(found))
     else:
-        _print(explanation_text(found))
+        show(explanation_text(found))
 
 
 @cli.command()
@@ -245,11 +246,11 @@ def clean(folder: Path, remove: bool) -> None:
     from tensorsurgeon.specs import size_text
 
     for leftover in find_leftovers(folder):
-        _print(printable(f"{leftover.path}  {size_text(leftover.nbytes)}, {leftover}"))
+        show(printable(f"{leftover.path}  {size_text(leftover.nbytes)}, {leftover}"))
         if remove and leftover.holder is None:
             if remove_leftover(leftover):
-                _say(printable(f"put the old checkpoint back at {leftover.final}"))
-            _say(printable(f"removed {leftover.path}"))
+                say(printable(f"put the old checkpoint back at {leftover.final}"))
+            say(printable(f"removed {leftover.path}"))
 
 
 @cli.command()
@@ -257,7 +258,7 @@ def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from tensorsurgeon import api
 
-    _print_json(api.schema())
+    show_json(api.schema())
 
 
 def main() -> NoReturn:
@@ -273,20 +274,20 @@ def main() -> NoReturn:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            _say(error.ctx.get_usage())
-            _say(f"Try '{error.ctx.command_path} --help' for help.")
-        _say(_colored(f"error: {printable(error.format_message())}"))
+            say(error.ctx.get_usage())
+            say(f"Try '{error.ctx.command_path} --help' for help.")
+        say(colored(f"error: {printable(error.format_message())}"))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as interruption:
-        _say("interrupted")
-        _say_notes(interruption.__cause__ or interruption)
+        say("interrupted")
+        say_notes(interruption.__cause__ or interruption)
         sys.exit(130)
     except SystemExit as ending:
-        _say_notes(ending)
+        say_notes(ending)
         raise
     except TensorSurgeonError as error:
-        _say(_colored(str(error)))
-        _say_notes(error)
+        say(colored(str(error)))
+        say_notes(error)
         sys.exit(error.exit_code)
     sys.exit(0)
 
@@ -294,46 +295,6 @@ def main() -> NoReturn:
 def _terminate(number: int, _frame: object) -> NoReturn:
     """End as Ctrl-C does, with threads stopped and the lock given back."""
     raise SystemExit(128 + number)
-
-
-def _say_notes(error: BaseException) -> None:
-    for note in getattr(error, "__notes__", ()):
-        _say(printable(note))
-
-
-def _say(text: str) -> None:
-    """For people, to stderr; a run goes on where nobody reads it any more."""
-    try:
-        click.echo(text, err=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def _print(text: str) -> None:
-    """Data, to stdout; quietly over where its reader has gone."""
-    try:
-        click.echo(text)
-    except OSError as error:
-        # What is left in the buffer must not be flushed once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            sys.exit(141)
-        raise OutputError(f"cannot be written: {error.strerror}", where="stdout") from None
-
-
-def _colored(message: str) -> str:
-    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
-        return message
-    return "\n".join(
-        click.style(line, dim=True) if line.startswith("  fix:") else click.style(line, fg="red")
-        for line in message.splitlines()
-    )
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    _print(json.dumps(value, indent=2))
 
 
 def _free_disk(plan: "Plan") -> int | None:
@@ -346,45 +307,6 @@ def _free_disk(plan: "Plan") -> int | None:
     while not parent.exists():
         parent = parent.parent
     return shutil.disk_usage(parent).free
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator["Progress | None"]:
-    """A bar with bytes, speed and time left on a terminal; else a line every few seconds."""
-    if quiet:
-        yield None
-    elif sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        yield _plain_progress()
-
-
-def _plain_progress(seconds: float = 5.0) -> "Progress":
-    import time
-
-    from tensorsurgeon.specs import size_text
-
-    last = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            _say(f"{size_text(done)} of {size_text(total)} ({done / max(total, 1):.0%})")
-
-    return progress
 
 
 if __name__ == "__main__":

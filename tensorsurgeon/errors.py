@@ -18,6 +18,7 @@
 2 is left to the command line's own usage errors, 129 to SIGHUP, 130 to Ctrl-C, 143 to SIGTERM.
 """
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -129,6 +130,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def fix_for(error: OSError) -> str:
+    """What a user can do about a file that cannot be opened; empty where that is unknown."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    return ""
 
 
 def shortened(text: str, limit: int = 80) -> str:

@@ -186,6 +186,7 @@ def checkpoint_json(checkpoint: Checkpoint, depth: int | None, family: str) -> d
         by_dtype[dtype] = by_dtype.get(dtype, 0) + tensor.spec.elements
     return {
         "path": str(checkpoint.path),
+        "notes": list(checkpoint.notes),
         "family": family,
         "layers": depth,
         "parameters": sum(by_dtype.values()),

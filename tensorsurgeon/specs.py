@@ -1,6 +1,7 @@
 """What a tensor is and where its bytes lie: the values every other module speaks in."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,6 +20,9 @@ PAGE = 4096
 
 STAGING = 4 << 20
 """Bytes of a tensor that a thread gathers for one write."""
+
+Progress = Callable[[int, int], None]
+"""Called a few times a second with bytes done and bytes in all."""
 
 
 class DType(Enum):

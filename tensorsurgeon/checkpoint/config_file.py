@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
-from tensorsurgeon.errors import CheckpointError
+from tensorsurgeon.errors import CheckpointError, fix_for
 
 CONFIG_LIMIT = 5_000_000
 """Largest config.json read, in bytes; the names of 20,000 classes, both ways, take 1.5 MB."""
@@ -34,6 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
             "is not there", where=str(path), fix="a source is the folder that holds config.json"
         ) from None
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        what = f"cannot be read: {error.strerror}"
+        raise CheckpointError(what, where=str(path), fix=fix_for(error)) from None
     except StrictJSONError as problem:
         raise CheckpointError(str(problem), where=str(path)) from None

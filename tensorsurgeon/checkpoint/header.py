@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN, Scanner
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError
-from tensorsurgeon.errors import CheckpointError, HeaderError, printable, shortened
+from tensorsurgeon.errors import CheckpointError, HeaderError, fix_for, printable, shortened
 from tensorsurgeon.specs import DType, StoredTensor, TensorSpec
 
 HEADER_LIMIT = 25_000_000
@@ -59,7 +59,8 @@ def read_header(path: Path, *, limit: int = HEADER_LIMIT) -> dict[str, StoredTen
             size = os.fstat(file.fileno()).st_size
             raw = _read_json(file, size, path, limit)
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        what = f"cannot be read: {error.strerror}"
+        raise CheckpointError(what, where=str(path), fix=fix_for(error)) from None
     try:
         tensors = _parse_header(raw, path)
     except StrictJSONError as problem:

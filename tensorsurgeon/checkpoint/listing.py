@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME
 from tensorsurgeon.checkpoint.links import STAY_INSIDE, leaves
 from tensorsurgeon.checkpoint.manifest import MANIFEST_NAME
-from tensorsurgeon.errors import CheckpointError, did_you_mean
+from tensorsurgeon.errors import CheckpointError, did_you_mean, fix_for
 
 CONFIG_NAME = "config.json"
 
@@ -60,7 +60,8 @@ def list_files(folder: Path) -> dict[str, Kind]:
             _refuse_path(folder)
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(folder)) from None
+        what = f"cannot be read: {error.strerror}"
+        raise CheckpointError(what, where=str(folder), fix=fix_for(error)) from None
     kinds = {}
     for entry in entries:
         kind = kind_of(entry.name)

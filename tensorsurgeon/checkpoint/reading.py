@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged
-from tensorsurgeon.errors import CheckpointError
+from tensorsurgeon.errors import CheckpointError, fix_for
 from tensorsurgeon.specs import StoredTensor
 
 
@@ -34,7 +34,8 @@ class ShardReader:
                 check_unchanged(path, identity, self._descriptors[path])
         except OSError as error:
             self.close()
-            raise CheckpointError(f"cannot be opened: {error.strerror}", where=str(path)) from None
+            what = f"cannot be opened: {error.strerror}"
+            raise CheckpointError(what, where=str(path), fix=fix_for(error)) from None
         except CheckpointError:
             self.close()
             raise

@@ -3,11 +3,9 @@
 from tensorsurgeon.execute.destination import check_destination
 from tensorsurgeon.execute.leftovers import Leftover, find_leftovers, remove_leftover
 from tensorsurgeon.execute.run import Result, is_finished, run_plan
-from tensorsurgeon.execute.workers import Progress
 
 __all__ = [
     "Leftover",
-    "Progress",
     "Result",
     "check_destination",
     "find_leftovers",

@@ -130,7 +130,7 @@ def _source(plan: Plan, folder: Path) -> dict[str, Any]:
         }
     except OSError as error:
         what = f"cannot be read any more: {error.strerror}"
-        raise CheckpointError(what, where=str(folder)) from None
+        raise CheckpointError(what, where=str(error.filename or folder)) from None
 
 
 def _manifest_digest(path: Path) -> str | None:

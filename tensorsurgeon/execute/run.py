@@ -25,9 +25,10 @@ from tensorsurgeon.execute.journal import Journal, Record, read_journal
 from tensorsurgeon.execute.lock import locked
 from tensorsurgeon.execute.provenance import binding_of, make_manifest
 from tensorsurgeon.execute.shards import ShardFiles
-from tensorsurgeon.execute.workers import Progress, Workers
+from tensorsurgeon.execute.workers import Workers
 from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.plan import Plan, SidecarFile
+from tensorsurgeon.specs import Progress
 
 AFRESH = "starting afresh, without what an interrupted run has left: "
 CHANGED = "files of it are gone or have changed"

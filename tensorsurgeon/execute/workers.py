@@ -11,9 +11,7 @@ from tensorsurgeon.execute.journal import Journal
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.staging import TensorWriter
 from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
-
-Progress = Callable[[int, int], None]
-"""Called a few times a second with bytes done and bytes in all."""
+from tensorsurgeon.specs import Progress
 
 _TICK = 0.1
 """Seconds between two calls of Progress."""

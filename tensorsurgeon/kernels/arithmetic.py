@@ -11,6 +11,9 @@ from tensorsurgeon.kernels import portable
 from tensorsurgeon.kernels.scratch import Raw, Scratch, Values
 from tensorsurgeon.specs import DType
 
+_REVISION = 1
+"""Of the compiled arithmetic; see there."""
+
 
 def _load() -> ModuleType | None:
     if os.environ.get("TENSORSURGEON_KERNELS") == "numpy":
@@ -19,7 +22,8 @@ def _load() -> ModuleType | None:
         from tensorsurgeon.kernels import _compiled
     except ImportError:  # no compiler, or a system it was not built for
         return None
-    return _compiled
+    # What an earlier version was built to may still lie beside this one.
+    return _compiled if getattr(_compiled, "REVISION", 0) == _REVISION else None
 
 
 _COMPILED = _load()

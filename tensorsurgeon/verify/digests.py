@@ -9,15 +9,13 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tensorsurgeon.checkpoint import FileIdentity, identify
 from tensorsurgeon.errors import CheckpointError, Problem
-
-Progress = Callable[[int, int], None]
-"""Called a few times a second with bytes done and bytes in all."""
+from tensorsurgeon.specs import Progress
 
 _BUFFER = 4 << 20
 """Bytes read at a time; a thread looks that often whether it shall stop."""

@@ -22,6 +22,7 @@ class Report:
         seconds: wall time.
         problems: everything that is wrong; empty for a sound checkpoint.
         unchecked: what could not be checked, and why.
+        notes: what is odd about the folder, and yet harms nobody.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Report:
     seconds: float
     problems: tuple[Problem, ...]
     unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def report_text(report: Report) -> str:
@@ -45,6 +47,7 @@ def report_text(report: Report) -> str:
         f"{report.files} files and {report.tensors} tensors checked, "
         f"{size_text(report.nbytes)} digested in {report.seconds:.2f} s ({speed}/s)",
         *(f"not checked: {what}" for what in report.unchecked),
+        *(f"note: {what}" for what in report.notes),
     ]
     return "\n".join(map(printable, lines))
 
@@ -63,6 +66,7 @@ def report_json(report: Report) -> dict[str, Any]:
             for problem in report.problems
         ],
         "unchecked": list(report.unchecked),
+        "notes": list(report.notes),
     }
 
 

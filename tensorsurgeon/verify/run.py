@@ -18,8 +18,9 @@ from tensorsurgeon.checkpoint import (
 )
 from tensorsurgeon.errors import CheckpointError, Problem
 from tensorsurgeon.processors import default_threads
+from tensorsurgeon.specs import Progress
 from tensorsurgeon.verify.agreement import Agreement
-from tensorsurgeon.verify.digests import Digests, Progress, changed, digest_all
+from tensorsurgeon.verify.digests import Digests, changed, digest_all
 from tensorsurgeon.verify.listing import Listing, list_folder, usable
 from tensorsurgeon.verify.outcome import Findings, Report
 from tensorsurgeon.verify.recorded import Recorded, extent_of
@@ -61,6 +62,7 @@ class _Verification:
         self._findings = Findings()
         self._listing: Listing = list_folder(folder)
         self._read: set[str] = set()
+        self._notes: tuple[str, ...] = ()
 
     def report(self) -> Report:
         """Look at everything; the order is that of the bytes it takes."""
@@ -91,6 +93,7 @@ class _Verification:
             seconds=time.monotonic() - self._began,
             problems=self._findings.problems,
             unchecked=self._findings.unchecked,
+            notes=self._notes,
         )
 
     def _manifest(self) -> Manifest | None:
@@ -178,6 +181,6 @@ class _Verification:
                 self._findings.add(changed(entry.path))
         if not self._findings.problems:
             try:
-                open_checkpoint(self._folder)
+                self._notes = open_checkpoint(self._folder).notes
             except CheckpointError as error:
                 self._findings.take(error)

@@ -246,6 +246,7 @@ def test_inspect_gives_programs_the_place_of_every_tensor(
     tensors = found.pop("tensors")
     assert found == {
         "path": str(folder),
+        "notes": [],
         "family": "llama",
         "layers": 2,
         "parameters": 1576,
