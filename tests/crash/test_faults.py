@@ -265,10 +265,10 @@ def test_run_stopped_at_random_times_goes_on_and_gives_the_same_bytes(
             endings.add(code)
             assert seconds < 2, what
             assert finished or (code != 0 and not job.out.exists()), what
-            if "are kept in" in err:
-                record = read_journal(job.work / "journal")
-                assert record is not None, what
-                assert record.digests, what
+            record = read_journal(job.work / "journal")
+            if code in (130, 143):
+                kept = record is not None and bool(record.digests)
+                assert ("are kept in" in err) == kept, what
             if finished:
                 break
             went_on += job.work.exists()
