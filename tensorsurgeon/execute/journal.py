@@ -10,6 +10,7 @@ its CRC does not fit, and writing goes on there.
 import errno
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import OutputError
 from tensorsurgeon.execute.disk import Disk
 
@@ -27,6 +29,15 @@ BATCH_SECONDS = 2.0
 
 _LIMIT = 500_000_000
 """Largest journal read, in bytes; one of 100,000 tensors takes 15 MB."""
+
+
+_ANY = re.compile(r".*", re.DOTALL)
+_FORMS = {
+    "binding": re.compile(r"[0-9a-f]{64}"),
+    "run": re.compile(r"[0-9a-f]{32}"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+}
+"""What goes into the manifest must be of this form."""
 
 
 @dataclass(kw_only=True)
@@ -62,13 +73,15 @@ def read_journal(path: Path) -> Record | None:
         if line is None:
             break
         if record is None:
-            if not {"binding", "run"} <= line.keys():
+            if line.keys() != {"binding", "run"}:
                 break
             record = Record(binding=line["binding"], run=line["run"])
-        elif "tensor" in line:
-            record.digests[line["tensor"]] = line.get("sha256", "")
-        elif "complete" in line:
+        elif line.keys() == {"tensor", "sha256"}:
+            record.digests[line["tensor"]] = line["sha256"]
+        elif line.keys() == {"complete"}:
             record.complete = True
+        else:
+            break
         at = end + 1
         record.nbytes = at
     return record
@@ -94,10 +107,13 @@ def _parse(line: bytes) -> dict[str, str] | None:
     if crc != b"%08x" % zlib.crc32(text):
         return None
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = parse_object(text)
+    except StrictJSONError:
         return None
-    good = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    good = all(
+        isinstance(item, str) and _FORMS.get(key, _ANY).fullmatch(item)
+        for key, item in value.items()
+    )
     return value if good else None
 
 
@@ -156,13 +172,14 @@ class Journal:
                 self._flushing.release()
 
     def flush(self) -> None:
-        """Have all that was noted on the disk, after the tensors it speaks of."""
+        """Have all that was noted on the disk, after all bytes of the shards."""
         with self._flushing:
+            self._flush_tensors()  # the headers, where no tensor was left to make
             self._flush()
 
     def complete(self) -> None:
-        """Note that the whole checkpoint is on the disk."""
-        self._append(_line(complete="yes"))
+        """Note that the whole checkpoint is on the disk; where this is lost, nothing else is."""
+        self._write(_line(complete="yes"))
 
     def close(self) -> None:
         """Close the file."""

@@ -87,11 +87,20 @@ def _take(place: Workplace, disk: Disk) -> int:
                     fix="choose a disk whose file system has locks (flock) with -o",
                 ) from None
             tries -= 1
-            if not tries:
+            if not tries or not _is_only_looked_at(descriptor):
                 os.close(descriptor)
                 raise _busy(place) from None
-            time.sleep(_PAUSE)  # somebody may only have looked whether it is held
+            time.sleep(_PAUSE)
         os.close(descriptor)
+
+
+def _is_only_looked_at(descriptor: int) -> bool:
+    """Whether those who have the lock share it: as `holder_of` does, for an instant."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _make_root(place: Workplace, disk: Disk) -> bool:

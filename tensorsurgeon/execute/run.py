@@ -146,6 +146,7 @@ class _Run:
         record = read_journal(place.journal)
         if place.is_published(record, self.binding) and (record is not None or not overwrite):
             self.notice("an interrupted run had finished it already")
+            self.disk.flush_folder(place.final.parent)  # it may have ended before it did
             place.remove(self.disk)
             return self._result(threads, resumed=tensors)
         if place.put_back(self.disk):
@@ -201,6 +202,7 @@ class _Run:
         disk, place, plan = self.disk, self.place, self.plan
         if record is not None:
             if shards.take_up(plan.shards):
+                self._flush_folders()  # the run that made them may have ended before it did
                 return Journal(disk, place.journal, record, shards.flush)
             self.notice(AFRESH + CHANGED)
         shards.close()
@@ -214,9 +216,13 @@ class _Run:
         shards.lay_down(plan.shards)
         begun = Record(binding=self.binding, run=os.urandom(16).hex())
         journal = Journal(disk, place.journal, begun, shards.flush)
-        for folder in (place.checkpoint, place.root, place.final.parent):
-            disk.flush_folder(folder)
+        self._flush_folders()
         return journal
+
+    def _flush_folders(self) -> None:
+        """Have the names of shards and journal on the disk."""
+        for folder in (self.place.checkpoint, self.place.root, self.place.final.parent):
+            self.disk.flush_folder(folder)
 
     def _write_others(self, journal: Journal) -> None:
         """Everything but the shards: the files that go along, index, config, manifest."""

@@ -15,7 +15,7 @@ The order of a run, in which every step may be its last:
    the shards, then note in the journal which tensors are on the disk, and flush the journal.
 4. Write config, tokenizer and other files, the index; look whether every file that was read is
    still what it was; write the manifest. Flush each, then `checkpoint`. Only then note in the
-   journal that it is complete, and flush that.
+   journal that it is complete.
 5. Rename `checkpoint` to `DIR`, or exchange the two where `DIR` is to be replaced; flush the folder
    they are in.
 6. Remove what is left.
@@ -95,7 +95,7 @@ class Workplace:
         if there is None:
             return False
         if record is not None:
-            return record.complete and there.created.get("run") == record.run
+            return there.created.get("run") == record.run
         return there.created.get("binding") == binding
 
     def publish(self, disk: Disk, *, overwrite: bool) -> None:

@@ -42,6 +42,8 @@ class Recorded:
         for name, entry in manifest.tensors.items():
             if tensor := self._tensor(name, entry):
                 self.tensors[entry["shard"]][name] = tensor
+        for tensors in self.tensors.values():
+            self._drop_overlapping(tensors)
         self._look_for_extras()
         for name, entry in manifest.files.items():
             self._expect_file(name, entry)
@@ -112,6 +114,21 @@ class Recorded:
         if cut:
             self._findings.problem(path, f"ends before the end of {some(cut)}", fix=_AGAIN)
 
+    def _drop_overlapping(self, tensors: dict[str, StoredTensor]) -> None:
+        """No byte is digested twice, however many tensors are said to have it."""
+        end = 0
+        for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.spec.nbytes)):
+            if tensor.offset < end:
+                del tensors[tensor.spec.name]
+                self._senseless(tensor.spec.name)
+            else:
+                end = tensor.offset + tensor.spec.nbytes
+
+    def _senseless(self, tensor: str) -> None:
+        self._findings.problem(
+            self._folder / MANIFEST_NAME, f"what it says of tensor '{tensor}' makes no sense"
+        )
+
     def _file(self, name: str) -> Path | None:
         if not is_plain_name(name):
             self._findings.problem(
@@ -144,9 +161,7 @@ class Recorded:
             or not all(type(count) is int and 0 <= count < 1 << 64 for count in counts)
             or entry["shard"] not in self.manifest.shards
         ):
-            self._findings.problem(
-                self._folder / MANIFEST_NAME, f"what it says of tensor '{name}' makes no sense"
-            )
+            self._senseless(name)
             return None
         spec = TensorSpec(name=name, dtype=DType[entry["dtype"]], shape=tuple(shape))
         return StoredTensor(spec=spec, path=self._folder / entry["shard"], offset=offset)

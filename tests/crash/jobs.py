@@ -124,20 +124,24 @@ def strace(injected: Iterable[str] = (), log: Path | None = None) -> tuple[str, 
 
 
 def tiny_recipe(folder: Path) -> Path:
-    """A merge of two models of five tensors into two shards, with a tokenizer that goes along."""
+    """A merge of two models of five tensors into two shards, with a tokenizer that goes along.
+
+    One tensor has three pages and a bit, so that most of it is written past the cache.
+    """
+    vocab = 800
     for name, seed in (("a", 1), ("b", 2)):
         tensors = {
             tensor: values
-            for tensor, values in llama_tensors(1, seed=seed).items()
+            for tensor, values in llama_tensors(1, vocab=vocab, seed=seed).items()
             if any(word in tensor for word in ("norm", "embed", "down"))
         }
-        write_checkpoint(folder / name, tensors, llama_config(1))
+        write_checkpoint(folder / name, tensors, llama_config(1, vocab=vocab))
         (folder / name / "tokenizer.json").write_text('{"version": "1.0"}')
     path = folder / "recipe.yaml"
     path.write_text(
         "models: {a: ./a, b: ./b}\n"
         "result: {linear: {models: [a, b], weights: [0.3, 0.7]}}\n"
-        "output: {path: ./unused, max_shard_size: 400}\n"
+        "output: {path: ./unused, max_shard_size: 13kB}\n"
     )
     return path
 

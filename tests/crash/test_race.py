@@ -84,16 +84,24 @@ def test_two_processes_that_overwrite_lose_nothing(recipe: Path, tmp_path: Path)
         assert job.left() == ["out"], ends
 
 
+def changes(folder: Path) -> dict[Path, int]:
+    """When each file in a folder was last written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
 @contextmanager
 def held(job: Job) -> Iterator[Popen[str]]:
     """The job as a process that has the lock and will not come to its end."""
     with job.start(*strace(["fdatasync:delay_enter=60s:when=1"])) as process:
         deadline = time.monotonic() + 30
         journal = job.work / "journal"
-        while not (journal.exists() and journal.stat().st_size):  # its flush is the first
+        seen: dict[Path, int] = {}
+        # The next flush is the first, after a tensor was written.
+        while not (journal.exists() and journal.stat().st_size and changes(job.folder) == seen):
             assert process.poll() is None
             assert time.monotonic() < deadline
-            time.sleep(0.01)
+            seen = changes(job.folder)
+            time.sleep(0.1)
         holder = int(re.search(r'"pid": (\d+)', (job.work / "lock").read_text())[1])  # type: ignore[index]
         try:
             yield process
@@ -106,7 +114,7 @@ def held(job: Job) -> Iterator[Popen[str]]:
 def test_second_run_stops_at_once_and_names_the_holder(recipe: Path) -> None:
     job = make_job(recipe)
     with held(job):
-        before = {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")}
+        before = changes(job.folder)
         holder = re.search(r'"pid": (\d+)', (job.work / "lock").read_text())
         assert holder
         began = time.monotonic()
@@ -119,7 +127,7 @@ def test_second_run_stops_at_once_and_names_the_holder(recipe: Path) -> None:
         said = rf"(error: )?{re.escape(str(job.out))}: another run is making it: {who}"
         assert re.fullmatch(said, first), first
         assert fix.startswith("  fix: ")
-        assert {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")} == before
+        assert changes(job.folder) == before
 
 
 def test_lock_of_a_killed_holder_is_taken_over(recipe: Path) -> None:

@@ -5,12 +5,16 @@ one step. What is not sure may be lost, or be there, or be there in part.
 """
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tensorsurgeon.execute.disk import Disk
+
+Names = Literal["lost", "kept", "some"]
+"""What becomes of names that were given or taken and not flushed; some: each by chance."""
 
 Loss = Literal["dropped", "kept", "zeroed", "torn"]
 """What becomes of bytes that were written and not flushed: torn is the first half of a write."""
@@ -25,7 +29,7 @@ class NameOp:
 
     @property
     def folders(self) -> set[int]:
-        return {folder for folder, *_ in (*self.gone, *self.there)}
+        return {folder for folder, _ in self.gone} | {folder for folder, *_ in self.there}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +128,18 @@ def after_power_cut(
     ops: Sequence[Op],
     folders: set[int],
     *,
-    names_kept: bool,
+    names: Names,
     loss: Loss,
     target: Path,
 ) -> None:
     """Lay down in `target` what is left below `root` when the power goes after `ops`."""
+    chance = random.Random(len(ops))
     entries = {folder: dict(names) for folder, names in before.entries.items()}
     for at, op in enumerate(ops):
-        if isinstance(op, NameOp) and (names_kept or _is_sure(ops, at, op.folders)):
+        if not isinstance(op, NameOp):
+            continue
+        is_kept = names == "kept" or (names == "some" and chance.random() < 0.5)
+        if is_kept or _is_sure(ops, at, op.folders):
             for folder, name in op.gone:
                 entries.setdefault(folder, {}).pop(name, None)
             for folder, name, number in op.there:
@@ -140,7 +148,7 @@ def after_power_cut(
     for at, op in enumerate(ops):
         if isinstance(op, DataOp):
             sure = _is_sure(ops, at, {op.file})
-            _apply(files.setdefault(op.file, bytearray()), op, "kept" if sure else loss)
+            apply_to(files.setdefault(op.file, bytearray()), op, "kept" if sure else loss)
 
     def lay(folder: int, path: Path) -> None:
         path.mkdir(exist_ok=True)
@@ -157,7 +165,7 @@ def _is_sure(ops: Sequence[Op], at: int, inodes: set[int]) -> bool:
     return any(isinstance(op, FlushOp) and op.done and op.inode in inodes for op in ops[at + 1 :])
 
 
-def _apply(content: bytearray, op: DataOp, loss: Loss) -> None:
+def apply_to(content: bytearray, op: DataOp, loss: Loss) -> None:
     if loss == "dropped":
         return
     if op.data is None:
