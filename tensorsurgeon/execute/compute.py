@@ -1,6 +1,6 @@
 """Tensors that are computed: evaluated span by span, rounded once, and written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,16 +35,20 @@ class Computer:
         self._evaluator = Evaluator(reader, self._scratch, step, note)
         self._writer = writer
 
-    def compute(self, tensor: OutputTensor) -> str:
-        """Make a tensor and write it; returns its SHA-256.
+    def compute(self, batch: Sequence[OutputTensor]) -> str:
+        """Make a tensor and write it wherever it goes; returns its SHA-256.
+
+        Args:
+            batch: the tensor, under each of its names; see `plan.batches`.
 
         Raises:
             CheckpointError: the inputs' dot products are not finite.
             OutputError: a finite value is too large for the tensor's dtype.
         """
-        spec, scratch = tensor.spec, self._scratch
+        tensor, scratch = batch[0], self._scratch
+        spec = tensor.spec
         size = spec.dtype.bits // 8
-        self._writer.start(tensor.shard, tensor.offset)
+        self._writer.start([(t.shard, t.offset) for t in batch])
         lost = 0
         with np.errstate(all="ignore"):
             node = self._evaluator.prepare(tensor.node, spec)

@@ -1,10 +1,10 @@
 """Tensors that are written without a number being looked at: copied bytes, and zeros."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tensorsurgeon.checkpoint import ShardReader
-from tensorsurgeon.execute.staging import TensorWriter
+from tensorsurgeon.execute.staging import Place, TensorWriter
 from tensorsurgeon.specs import StoredTensor
 
 CHUNK = 1 << 20
@@ -30,9 +30,9 @@ class Copier:
         self._writer = writer
         self._step = step
 
-    def copy(self, tensor: StoredTensor, shard: str, offset: int) -> str:
-        """Copy a tensor's bytes to an offset of a shard; returns their SHA-256."""
-        self._writer.start(shard, offset)
+    def copy(self, tensor: StoredTensor, places: Sequence[Place]) -> str:
+        """Copy a tensor's bytes to all the places; returns their SHA-256."""
+        self._writer.start(places)
         for done in range(0, tensor.spec.nbytes, CHUNK):
             count = min(CHUNK, tensor.spec.nbytes - done)
             self._reader.read_into(tensor, done, self._writer.reserve(count))

@@ -9,9 +9,13 @@ large flush at the end. What is written is digested on its way.
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.specs import PAGE, STAGING
+
+Place = tuple[str, int]
+"""A shard, and an offset in it in bytes."""
 
 
 class TensorWriter:
@@ -25,15 +29,16 @@ class TensorWriter:
         self._output = output
         self._digest = hashlib.sha256()
         self._memory = memoryview(mmap.mmap(-1, STAGING + PAGE))  # begins on a page
-        self._shard = ""
-        self._offset = 0
+        self._shards: list[str] = []
+        self._offsets: list[int] = []
         self._begin = self._end = 0
 
-    def start(self, shard: str, offset: int) -> None:
-        """Begin a tensor at an offset of a shard."""
+    def start(self, places: Sequence[Place]) -> None:
+        """Begin a tensor, to be written to one or several places, all alike within a page."""
         self._digest = hashlib.sha256()
-        self._shard, self._offset = shard, offset
-        self._begin = self._end = offset % PAGE
+        self._shards = [shard for shard, _ in places]
+        self._offsets = [offset for _, offset in places]
+        self._begin = self._end = self._offsets[0] % PAGE
 
     def reserve(self, count: int) -> memoryview:
         """Where the tensor's next `count` bytes go, at most STAGING; fill it before going on."""
@@ -49,14 +54,15 @@ class TensorWriter:
 
     def _spill(self) -> None:
         """Write up to the last whole page, and keep what comes after it."""
-        rest = (self._offset + self._end - self._begin) % PAGE
+        rest = (self._offsets[0] + self._end - self._begin) % PAGE
         cut = self._end - rest
         self._write(cut)
-        self._offset += cut - self._begin
+        self._offsets = [offset + cut - self._begin for offset in self._offsets]
         self._memory[:rest] = self._memory[cut : self._end]
         self._begin, self._end = 0, rest
 
     def _write(self, end: int) -> None:
         data = self._memory[self._begin : end]
         self._digest.update(data)
-        self._output.write(self._shard, self._offset, data)
+        for shard, offset in zip(self._shards, self._offsets, strict=True):
+            self._output.write(shard, offset, data)

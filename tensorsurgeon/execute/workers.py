@@ -10,8 +10,11 @@ from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.journal import Journal
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.staging import TensorWriter
-from tensorsurgeon.plan import OutputTensor, Plan, Stored, buffers_needed
+from tensorsurgeon.plan import OutputTensor, Plan, Stored, batches, buffers_needed
 from tensorsurgeon.specs import Progress
+
+Batch = tuple[OutputTensor, ...]
+"""Tensors that are one and the same, in several places."""
 
 _TICK = 0.1
 """Seconds between two calls of Progress."""
@@ -34,9 +37,10 @@ class Workers:
         self.compiled = True
         done = journal.digests
         waiting = [tensor for tensor in plan.tensors if tensor.spec.name not in done]
+        work = sorted(batches(waiting), key=lambda batch: -batch[0].bytes_read)
+        self._waiting = deque(work)
         self._total = plan.bytes_read
-        self._before = self._total - sum(tensor.bytes_read for tensor in waiting)
-        self._waiting = deque(sorted(waiting, key=lambda tensor: -tensor.bytes_read))
+        self._before = max(0, self._total - sum(batch[0].bytes_read for batch in work))
         self._buffers = buffers_needed((t.node, t.spec.dtype) for t in waiting)
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
@@ -72,7 +76,7 @@ class Workers:
         progress(self._total, self._total)
 
     def _work(self, index: int) -> None:
-        """What one thread does: take a tensor, make it, take the next."""
+        """What one thread does: take tensors that are one, make them, take the next."""
 
         def step(count: int) -> None:
             self._done[index] += count
@@ -83,32 +87,35 @@ class Workers:
             make = self._maker(step)
             while not self._stop.is_set():
                 try:
-                    tensor = self._waiting.popleft()
+                    batch = self._waiting.popleft()
                 except IndexError:  # none is left
                     return
-                self.journal.add(tensor.spec.name, make(tensor))
+                digest = make(batch)
+                for tensor in batch:
+                    self.journal.add(tensor.spec.name, digest)
         except _StoppedError:
             pass
         except BaseException as error:
             self._failures.append(error)
             self._stop.set()
 
-    def _maker(self, step: Callable[[int], None]) -> Callable[[OutputTensor], str]:
-        """A function that makes tensors with buffers of its own, and tells their digests."""
+    def _maker(self, step: Callable[[int], None]) -> Callable[[Batch], str]:
+        """A function that makes tensors with buffers of its own, and tells their digest."""
         writer = TensorWriter(self.shards)
         copier = Copier(self.reader, writer, step)
-        compute: Callable[[OutputTensor], str] | None = None
+        compute: Callable[[Batch], str] | None = None
         if self._buffers:
             from tensorsurgeon.execute.compute import Computer
 
             compute = Computer(self.reader, writer, self._buffers, step, self.notes.append).compute
 
-        def make(tensor: OutputTensor) -> str:
+        def make(batch: Batch) -> str:
+            tensor = batch[0]
             if not tensor.is_copied:
                 assert compute is not None
-                return compute(tensor)
+                return compute(batch)
             if isinstance(tensor.node, Stored):
-                return copier.copy(tensor.node.tensor, tensor.shard, tensor.offset)
+                return copier.copy(tensor.node.tensor, [(t.shard, t.offset) for t in batch])
             return digest_of_zeros(tensor.spec.nbytes, step)
 
         return make

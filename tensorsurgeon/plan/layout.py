@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from tensorsurgeon.checkpoint import SINGLE_NAME, encode_header
 from tensorsurgeon.errors import PlanError
-from tensorsurgeon.specs import TensorSpec, size_text
+from tensorsurgeon.specs import PAGE, TensorSpec, size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,8 @@ def lay_out(specs: Sequence[TensorSpec], max_shard_size: int) -> tuple[Shard, ..
 
 def _shard(name: str, group: list[TensorSpec]) -> Shard:
     # Wide dtypes first, as safetensors does itself: then every tensor is aligned to its own size.
-    specs = tuple(sorted(group, key=lambda spec: -spec.dtype.bits))
+    # Of each dtype those of whole pages first: then all of these begin on a page.
+    specs = tuple(sorted(group, key=lambda spec: (-spec.dtype.bits, spec.nbytes % PAGE != 0)))
     header = encode_header(specs)
     ends = accumulate((spec.nbytes for spec in specs), initial=len(header))
     return Shard(name=name, header=header, specs=specs, offsets=tuple(ends)[:-1])

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, store
 from tensorsurgeon.plan.sidecars import CODE_DROPPED, SidecarFile, sidecars_of
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
-from tensorsurgeon.specs import TORCH_NAMES, DType, LayerOrigin, TensorSpec
+from tensorsurgeon.specs import PAGE, TORCH_NAMES, DType, LayerOrigin, TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class OutputTensor:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes read for it, all passes counted."""
+        """Bytes read to make it, all passes counted."""
         return bytes_read(self.node)
 
 
@@ -85,7 +85,7 @@ class Plan:
     @cached_property
     def bytes_read(self) -> int:
         """Bytes of tensors that a run reads, all passes counted."""
-        return sum(tensor.bytes_read for tensor in self.tensors)
+        return sum(batch[0].bytes_read for batch in batches(self.tensors))
 
     @cached_property
     def bytes_written(self) -> int:
@@ -121,6 +121,19 @@ class Plan:
     def paths(self) -> set[Path]:
         """The files that tensor bytes are read from."""
         return {s.tensor.path for tensor in self.tensors for s in stored_in(tensor.node)}
+
+
+def batches(tensors: Iterable[OutputTensor]) -> list[tuple[OutputTensor, ...]]:
+    """The tensors, those together that are one and the same: made once, written to several places.
+
+    A stack that takes a layer twice has such. Their places begin at the same offset within a page,
+    so that one piece of memory suits the direct writes to all of them.
+    """
+    same: dict[tuple[int, DType, int], list[OutputTensor]] = {}
+    for tensor in tensors:
+        key = id(tensor.node), tensor.spec.dtype, tensor.offset % PAGE
+        same.setdefault(key, []).append(tensor)
+    return [tuple(batch) for batch in same.values()]
 
 
 def make_plan(

@@ -14,8 +14,10 @@ from tests.cli.checkpoints import (
     TORCH_NAMES,
     Tensors,
     entry,
+    llama_config,
     llama_tensors,
     read_config,
+    read_tensors,
     shard_bytes,
     sparse_llama,
     tiny_llama,
@@ -287,3 +289,28 @@ def test_planned_dtype_is_what_is_written(
     with safetensors.safe_open(models / "out" / "model.safetensors", "np") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {dtype}  # noqa: SIM118
     assert read_config(models / "out")["dtype"] == TORCH_NAMES[dtype]
+
+
+def test_tensors_that_a_stack_takes_twice_are_read_once(
+    tmp_path: Path, recipe: WriteRecipe, command: Command
+) -> None:
+    """Those of whole pages, which all begin on one; others may be read twice."""
+    tensors = llama_tensors(2, hidden=64)
+    write_checkpoint(tmp_path / "a", tensors, llama_config(2, hidden=64))
+    path = recipe("""\
+        models: {a: ./a}
+        result: {stack: [{model: a}, {model: a, layers: [0, 2]}]}
+        output: {path: ./out}
+        """)
+    planned = json.loads(command("plan", path, "--json").out)
+    once = sum(values.nbytes for values in tensors.values())
+    alone = sum(tensor["bytes_read"] for tensor in planned["tensors"])
+    small = sum(values.nbytes for values in tensors.values() if values.nbytes % 4096)
+    assert once <= planned["bytes_read"] <= once + small < alone
+    done = command("apply", path)
+    assert done.code == 0, done.err
+    written = read_tensors(tmp_path / "out")
+    for name, values in written.items():
+        layer = int(name.split(".")[2]) if ".layers." in name else 0
+        source = name.replace(f".layers.{layer}.", f".layers.{layer % 2}.")
+        assert values.tobytes() == tensors[source].tobytes()

@@ -22,6 +22,7 @@ class Delivery:
         lost: not even the first line is sent, and the connection is closed.
         cut: where the body ends early and the connection is closed.
         reset: whether the connection is then reset and not closed.
+        wait: seconds before the first line.
         stall: where, and for how many seconds, nothing is sent.
         flip: the byte whose lowest bit is flipped.
         rate: bytes per second at most.
@@ -30,6 +31,7 @@ class Delivery:
     lost: bool = False
     cut: int | None = None
     reset: bool = False
+    wait: float = 0.0
     stall: tuple[int, float] | None = None
     flip: int | None = None
     rate: float | None = None
@@ -69,7 +71,7 @@ class Request:
     method: str
     target: str
     headers: Mapping[str, str]
-    pieces: Callable[[], Iterator[memoryview]]
+    pieces: Callable[[], Iterator[bytes]]
     values: Mapping[str, str] = field(default_factory=dict)
     ignore_range: bool = False
     etag: str | None = None
@@ -145,9 +147,7 @@ def serve(request: Request, content: Content, etag: str, headers: Mapping[str, s
     if start >= stop:
         return Response(status=416, headers=common | {"Content-Range": f"bytes */{content.size}"})
     common["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
-    return Response(
-        status=206, headers=common, content=content, start=start, length=stop - start
-    )
+    return Response(status=206, headers=common, content=content, start=start, length=stop - start)
 
 
 def matches(condition: str | None, quoted: str) -> bool:

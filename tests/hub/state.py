@@ -143,7 +143,11 @@ def without(tree: Mapping[str, Entry], removed: Iterable[str]) -> dict[str, Entr
     """A tree less some paths; one that ends in a slash is a folder."""
     left = dict(tree)
     for path in removed:
-        gone = [name for name in left if name == path or (path[-1:] == "/" and name[: len(path)] == path)]
+        gone = [
+            name
+            for name in left
+            if name == path or (path[-1:] == "/" and name[: len(path)] == path)
+        ]
         if not gone:
             raise Refusal(404, "EntryNotFound", "A file with this name doesn't exist")
         for name in gone:
