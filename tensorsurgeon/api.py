@@ -18,6 +18,7 @@ from typing import Any
 from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
 from tensorsurgeon.errors import (
     CheckpointError,
+    HubError,
     PlanError,
     Problem,
     RecipeError,
@@ -38,6 +39,8 @@ from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
 from tensorsurgeon.specs import Progress
 
+_HUB = "hf://"
+
 COPYING_THREADS = 4
 """Threads that keep a fast disk busy where nothing is computed."""
 
@@ -54,7 +57,7 @@ def plan(
     Args:
         recipe: the recipe's file. Paths in it are relative to its folder.
         output: the folder to make, in place of the recipe's; relative to the working folder.
-        sources: folders in place of sources of the recipe, by their names there.
+        sources: folders, or `hf://…`, in place of sources of the recipe, by their names there.
         copy_code: let Python files of the model go along, and configs name their classes.
 
     Raises:
@@ -118,6 +121,27 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
     return plan.destination
 
 
+def fetch(plan: Plan, *, progress: Progress | None = None) -> Plan:
+    """Fetch what a plan reads of the Hub and the cache lacks.
+
+    Args:
+        plan: from `plan`.
+        progress: called a few times a second with bytes done and bytes in all.
+
+    Returns:
+        The plan with these files in it.
+
+    Raises:
+        PlanError: the cache has no room.
+        CheckpointError: a file cannot be fetched, or has other bytes than its repository says.
+    """
+    if not plan.to_fetch():
+        return plan
+    from tensorsurgeon.hub import fetch
+
+    return fetch(plan, progress=progress)
+
+
 def apply(
     plan: Plan,
     *,
@@ -130,7 +154,8 @@ def apply(
 ) -> Result:
     """Write what a plan describes. The output folder appears whole or not at all.
 
-    What an interrupted run of the same plan has made is not made again.
+    What an interrupted run of the same plan has made is not made again. What the plan reads of the
+    Hub is fetched first.
 
     Args:
         plan: from `plan`.
@@ -150,7 +175,7 @@ def apply(
     count = threads_for(plan, threads=threads, max_memory=max_memory)
     destination = check(plan, overwrite=overwrite)
     return run_plan(
-        plan,
+        fetch(plan, progress=progress),
         destination,
         threads=count,
         overwrite=overwrite,
@@ -160,9 +185,16 @@ def apply(
     )
 
 
-def inspect(folder: str | Path) -> Checkpoint:
-    """A checkpoint's config, tensors and files, from its headers alone."""
-    return open_checkpoint(Path(folder))
+def inspect(checkpoint: str | Path) -> Checkpoint:
+    """A checkpoint's config, tensors and files, from its headers alone.
+
+    Args:
+        checkpoint: a folder, or a repository of the Hub.
+    """
+    name = str(checkpoint)
+    if _is_repo(name) and not Path(checkpoint).exists():
+        return _open_repo(name, Path(checkpoint))
+    return open_checkpoint(Path(checkpoint))
 
 
 def schema() -> dict[str, Any]:
@@ -194,7 +226,9 @@ def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path])
                 where=str(path),
                 fix=did_you_mean(name, known),
             )
-        models[name] = source.model_copy(update={"path": os.path.abspath(folder)})
+        place = str(folder)
+        place = place if place.startswith(_HUB) else os.path.abspath(place)
+        models[name] = source.model_copy(update={"path": place})
     return recipe.model_copy(update={"models": models})
 
 
@@ -206,7 +240,7 @@ def _open_sources(recipe: Recipe, path: Path) -> dict[str, Checkpoint]:
         if source.path in opened:
             continue
         try:
-            opened[source.path] = open_checkpoint(_locate(source, path))
+            opened[source.path] = _open(source, path)
         except TensorSurgeonError as error:
             failed.append(error)
     if len(failed) == 1:
@@ -227,29 +261,35 @@ def _sources_of(recipe: Recipe) -> Iterator[Source]:
             waiting.extend(expression.operands())
 
 
-def _locate(source: Source, recipe: Path) -> Path:
-    """The folder of a source, relative to the recipe's own."""
+def _open(source: Source, recipe: Path) -> Checkpoint:
+    """A source: a folder relative to the recipe's own, or a repository of the Hub."""
     path = source.path
     where = f"{recipe}:{source.mark.line}:{source.mark.column}"
     folder = _beside(recipe, path)
     _check_usable(folder, where, CheckpointError)
     if folder.exists():
-        return folder
-    if path.startswith((".", "/", "~")) or not _is_repo(path):
+        return open_checkpoint(folder)
+    if not _is_repo(path):
         beside = [e.name for e in folder.parent.glob("*/")] if folder.parent.is_dir() else []
         fix = did_you_mean(folder.name, beside) if beside else ""
         raise CheckpointError(f"there is no folder {folder}", where=where, fix=fix)
-    repo, _, revision = path.removeprefix("hf://").partition("@")
-    download = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
-    raise CheckpointError(
-        f"there is no folder {folder}, and repos of the Hub are not fetched",
-        where=where,
-        fix=f"download it with '{download} --local-dir DIR' and name that folder with -s NAME=DIR",
-    )
+    return _open_repo(path, folder)
+
+
+def _open_repo(name: str, folder: Path) -> Checkpoint:
+    from tensorsurgeon.hub import open_repo
+
+    try:
+        return open_repo(name)
+    except HubError as error:
+        if not name.startswith(_HUB):
+            error.add_note(f"there is no folder {folder} either")
+        raise
 
 
 def _is_repo(path: str) -> bool:
-    return path.startswith("hf://") or path.partition("@")[0].count("/") == 1
+    is_name = not path.startswith((".", "/", "~")) and path.partition("@")[0].count("/") == 1
+    return path.startswith(_HUB) or is_name
 
 
 def _destination(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:

@@ -15,6 +15,9 @@ from tensorsurgeon.specs import parse_size
 from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from tensorsurgeon.checkpoint import RemoteFile
     from tensorsurgeon.plan import Plan
 
 _EPILOG = """
@@ -77,7 +80,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
                 "sources",
                 type=_Assignment(),
                 multiple=True,
-                help="Use folder DIR for the recipe's source NAME. Can be repeated.",
+                help="Use DIR, or hf://ORG/NAME, for the recipe's source NAME. Can be repeated.",
             ),
             click.option(
                 "--threads",
@@ -134,6 +137,11 @@ def apply(
     api.check(plan, overwrite=overwrite)
     if not quiet:
         say(report.layer_map_text(plan))
+    if lacking := plan.to_fetch():
+        if not quiet:
+            _say_fetching(lacking.values())
+        with progress_on(quiet=quiet) as progress:
+            plan = api.fetch(plan, progress=progress)
     with progress_on(quiet=quiet) as progress:
         result = api.apply(
             plan,
@@ -177,10 +185,10 @@ def plan(
 
 
 @cli.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(checkpoint: Path, as_json: bool) -> None:
-    """List the tensors of a CHECKPOINT folder: names, dtypes, shapes, sizes."""
+def inspect(checkpoint: str, as_json: bool) -> None:
+    """List the tensors of a CHECKPOINT, a folder or ORG/NAME: names, dtypes, shapes, sizes."""
     from tensorsurgeon import api, report
     from tensorsurgeon.arch import find_architecture
     from tensorsurgeon.errors import ArchitectureError
@@ -190,7 +198,7 @@ def inspect(checkpoint: Path, as_json: bool) -> None:
         say(f"note: {note}")
     depth, family = None, str(found.config.get("model_type", ""))
     try:
-        architecture = find_architecture(found.config, found.tensors, where=str(checkpoint))
+        architecture = find_architecture(found.config, found.tensors, where=checkpoint)
         depth = architecture.depth
     except ArchitectureError as error:
         say(f"note: {error}")
@@ -295,6 +303,13 @@ def main() -> NoReturn:
 def _terminate(number: int, _frame: object) -> NoReturn:
     """End as Ctrl-C does, with threads stopped and the lock given back."""
     raise SystemExit(128 + number)
+
+
+def _say_fetching(files: "Collection[RemoteFile]") -> None:
+    from tensorsurgeon.specs import size_text
+
+    nbytes = sum(file.nbytes for file in files)
+    say(f"fetching {len(files)} file{'s' * (len(files) != 1)}, {size_text(nbytes)}, to the cache")
 
 
 def _free_disk(plan: "Plan") -> int | None:

@@ -9,6 +9,7 @@
     │   ├── HeaderError           a safetensors file
     │   ├── IndexFileError        model.safetensors.index.json
     │   ├── MissingTensorError    a tensor or shard that should be there
+    │   ├── HubError              a repository of the Hub, or the way to it
     │   └── ManifestError         tensorsurgeon.json
     ├── PlanError             6   what cannot be done with this machine, budget or output
     ├── OutputError           7   what is written
@@ -92,6 +93,10 @@ class IndexFileError(CheckpointError):
 
 class MissingTensorError(CheckpointError):
     """A tensor or a shard that should be there is not."""
+
+
+class HubError(CheckpointError):
+    """A repository is not there or not open to this user, or the Hub does not answer as one."""
 
 
 class ManifestError(CheckpointError):

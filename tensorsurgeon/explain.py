@@ -126,7 +126,7 @@ def explain(folder: Path, tensor: str) -> Explanation:
         layer_origin=layer_origin,
         seam=seam,
         folders={
-            source: str(manifest.sources.get(source, {}).get("folder", ""))
+            source: _place(manifest.sources.get(source, {}))
             for source in dict.fromkeys(_sources_of(origin))
         },
         origin=origin,
@@ -173,6 +173,13 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "sources": dict(explanation.folders),
         "origin": _origin_json(explanation.origin),
     }
+
+
+def _place(source: Mapping[str, Any]) -> str:
+    """Where a source came from: a commit of a repository, or the name of its folder."""
+    if "repo" in source:
+        return f"{source['repo']}@{source.get('commit', '')}"
+    return str(source.get("folder", ""))
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -20,7 +20,7 @@ def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str
     disk = f" of {size_text(free)} free" if free is not None else ""
     rows = [
         ("recipe", plan.recipe),
-        *((f"source {name}", str(path)) for name, path in plan.sources.items()),
+        *((f"source {name}", _source(plan, path)) for name, path in plan.sources.items()),
         ("output", str(plan.destination) if plan.destination else "not named yet: give it with -o"),
         ("files", f"{files}, config.json, {len(plan.sidecars)} others"),
         (
@@ -28,6 +28,7 @@ def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str
             f"{len(plan.tensors)}: {copied} copied, {len(plan.tensors) - copied} computed",
         ),
         ("parameters", f"{plan.parameters:,}"),
+        *([("fetches", _fetched(plan))] if plan.to_fetch() else []),
         ("reads", size_text(plan.bytes_read)),
         ("writes", size_text(plan.bytes_written) + disk),
         ("memory", f"at most {size_text(memory)} with {threads} thread{'s' * (threads != 1)}"),
@@ -39,6 +40,17 @@ def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str
     return "\n".join(lines)
 
 
+def _source(plan: Plan, folder: Path) -> str:
+    repo = plan.repos.get(folder)
+    return f"{repo.name}@{repo.commit}" if repo else str(folder)
+
+
+def _fetched(plan: Plan) -> str:
+    lacking = plan.to_fetch().values()
+    nbytes = size_text(sum(file.nbytes for file in lacking))
+    return f"{nbytes} in {len(lacking)} file{'s' * (len(lacking) != 1)}, to the cache"
+
+
 def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dict[str, Any]:
     """A plan for programs; sizes and offsets are in bytes."""
     return {
@@ -46,6 +58,12 @@ def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dic
         "sources": {name: str(path) for name, path in plan.sources.items()},
         "output": str(plan.destination) if plan.destination else None,
         "parameters": plan.parameters,
+        "repos": {
+            name: {"name": repo.name, "revision": repo.revision, "commit": repo.commit}
+            for name, path in plan.sources.items()
+            if (repo := plan.repos.get(path))
+        },
+        "fetched": {str(path): file.nbytes for path, file in sorted(plan.to_fetch().items())},
         "bytes_read": plan.bytes_read,
         "bytes_written": plan.bytes_written,
         "disk_free": free,

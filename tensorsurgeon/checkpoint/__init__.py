@@ -1,10 +1,10 @@
 """Reading checkpoints: folders, indexes, safetensors headers, and bytes at an offset."""
 
 from tensorsurgeon.checkpoint.config_file import CONFIG_LIMIT, read_config
-from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, open_checkpoint
+from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, Identity, open_checkpoint
 from tensorsurgeon.checkpoint.header import encode_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged, identify
-from tensorsurgeon.checkpoint.index_file import INDEX_NAME
+from tensorsurgeon.checkpoint.index_file import INDEX_LIMIT, INDEX_NAME
 from tensorsurgeon.checkpoint.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -12,15 +12,20 @@ from tensorsurgeon.checkpoint.manifest import (
     read_manifest,
 )
 from tensorsurgeon.checkpoint.reading import ShardReader, header_bytes
+from tensorsurgeon.checkpoint.remote import RemoteFile, Repo
 
 __all__ = [
     "CONFIG_LIMIT",
+    "INDEX_LIMIT",
     "INDEX_NAME",
     "MANIFEST_NAME",
     "SINGLE_NAME",
     "Checkpoint",
     "FileIdentity",
+    "Identity",
     "Manifest",
+    "RemoteFile",
+    "Repo",
     "ShardReader",
     "check_unchanged",
     "encode_header",

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint.config_file import read_config
-from tensorsurgeon.checkpoint.header import read_header
+from tensorsurgeon.checkpoint.header import parse_start, read_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME, ShardIndex, read_index
 from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN
 from tensorsurgeon.checkpoint.links import STAY_INSIDE, leaves
-from tensorsurgeon.checkpoint.listing import CONFIG_NAME, Kind, list_files
+from tensorsurgeon.checkpoint.listing import CONFIG_NAME, Kind, kinds_of, list_files
+from tensorsurgeon.checkpoint.remote import RemoteFile, Repo
 from tensorsurgeon.errors import (
     CheckpointError,
     IndexFileError,
@@ -23,6 +24,9 @@ from tensorsurgeon.specs import StoredTensor
 
 SINGLE_NAME = "model.safetensors"
 
+Identity = FileIdentity | RemoteFile
+"""Which file it is that was looked at: one here, or one of a repository that is still there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -32,57 +36,70 @@ class Checkpoint:
         path: the folder.
         config: config.json.
         tensors: every stored tensor by name, shard by shard in the order of their bytes.
-        identities: config.json, index and shards, as they were before they were read.
+        identities: config.json, index and shards, as they were before they were read; of a
+            repository, what else is not here as well.
         tokenizer_files: names of the files that make up the tokenizer, chat template included.
         other_files: names of the other JSON files that go along: generation config, processors.
         code_files: names of the Python files beside; `auto_map` in a config names their classes.
         notes: what is odd about the folder, and yet no reason to refuse it.
+        repo: whose commit it is, where files of it may be missing; the folder is of a cache then.
     """
 
     path: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
-    identities: Mapping[Path, FileIdentity]
+    identities: Mapping[Path, Identity]
     tokenizer_files: tuple[str, ...]
     other_files: tuple[str, ...]
     code_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    repo: Repo | None = None
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, repo: Repo | None = None) -> Checkpoint:
     """Read a folder's config, index and shard headers.
+
+    Args:
+        path: the folder.
+        repo: has those files that are not in it. Config and index are.
 
     Raises:
         CheckpointError: no such folder, no config, no safetensors weights, or a link that leaves
             the folder; says what to do.
         HeaderError, IndexFileError, MissingTensorError: from the files themselves.
     """
-    kinds = list_files(path)
+    here = list_files(path)
+    elsewhere = {} if repo is None else {n: f for n, f in repo.files.items() if n not in here}
+    kinds = dict(sorted({**here, **kinds_of(elsewhere)}.items()))
     read = (Kind.CONFIG, Kind.INDEX, Kind.WEIGHTS)
     # Before any of them is read: one that changes meanwhile then differs from what is noted here.
-    identities = {
+    identities: dict[Path, Identity] = {
         path / name: identify(path / name)
-        for name, kind in kinds.items()
+        for name, kind in here.items()
         if kind in read and (path / name).exists()
     }
+    identities |= {path / name: elsewhere[name] for name in elsewhere if name in kinds}
     config = read_config(path / CONFIG_NAME)
     index = None
     # transformers looks for the single file first as well.
     if SINGLE_NAME not in kinds and INDEX_NAME in kinds:
-        index = read_index(path / INDEX_NAME)
-        shards, tensors = set(index.weight_map.values()), _read_shards(path, index.weight_map)
+        index = read_index(path / INDEX_NAME, elsewhere)
+        shards = set(index.weight_map.values())
+        tensors = _joined(path, _headers(path, shards, repo, elsewhere), index.weight_map)
     else:
         only = _only_file(path, _named(kinds, Kind.WEIGHTS))
-        shards, tensors = {only}, read_header(path / only)
-    used = {path / name for name in (CONFIG_NAME, *shards, *((INDEX_NAME,) if index else ()))}
+        shards, tensors = {only}, _headers(path, {only}, repo, elsewhere)[only]
+    used = {CONFIG_NAME, *shards, *((INDEX_NAME,) if index else ())}
+    used |= {name for name in elsewhere if kinds.get(name) not in (None, Kind.WEIGHTS)}
     return Checkpoint(
         path=path,
         config=config,
         tensors=tensors,
-        identities={file: found for file, found in identities.items() if file in used},
+        identities={file: found for file, found in identities.items() if file.name in used},
         tokenizer_files=_named(kinds, Kind.TOKENIZER),
         other_files=_named(kinds, Kind.OTHER),
         code_files=_named(kinds, Kind.CODE),
+        repo=repo,
         notes=tuple(_notes(path, set(_named(kinds, Kind.WEIGHTS)) - shards, tensors, index)),
     )
 
@@ -134,10 +151,27 @@ def _other_weights(folder: Path) -> str:
     return f", only {shortened(', '.join(others))}" if others else ""
 
 
-def _read_shards(folder: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor]:
+def _headers(
+    folder: Path, shards: set[str], repo: Repo | None, elsewhere: Mapping[str, RemoteFile]
+) -> dict[str, dict[str, StoredTensor]]:
+    """The tensors of each shard."""
+    absent = sorted(shards & elsewhere.keys())
+    starts = repo.starts(absent) if repo and repo.starts and absent else {}
+    return {
+        shard: parse_start(starts[shard], elsewhere[shard].nbytes, folder / shard)
+        if shard in starts
+        else read_header(folder / shard)
+        for shard in sorted(shards)
+    }
+
+
+def _joined(
+    folder: Path, headers: Mapping[str, Mapping[str, StoredTensor]], weight_map: dict[str, str]
+) -> dict[str, StoredTensor]:
+    """The tensors of all shards, which are those that the index names."""
     tensors: dict[str, StoredTensor] = {}
-    for shard in sorted(set(weight_map.values())):
-        for name, tensor in read_header(folder / shard).items():
+    for shard, found in headers.items():
+        for name, tensor in found.items():
             if name in tensors:
                 other = tensors[name].path.name
                 raise IndexFileError(

@@ -8,6 +8,7 @@ was checked against the size of the file, so nothing of a size it names is alloc
 it is read tensor by tensor, so that a header meant to fill the memory is refused at its first lie.
 """
 
+import io
 import json
 import math
 import os
@@ -57,19 +58,24 @@ def read_header(path: Path, *, limit: int = HEADER_LIMIT) -> dict[str, StoredTen
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            raw = _read_json(file, size, path, limit)
+            return _tensors(file, size, path, limit)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         raise CheckpointError(what, where=str(path), fix=fix_for(error)) from None
-    try:
-        tensors = _parse_header(raw, path)
-    except StrictJSONError as problem:
-        _fail(path, f"header: {problem}")
-    start = 8 + len(raw)
-    # Tensors without elements share an offset with their neighbour and come before it.
-    tensors.sort(key=lambda tensor: (tensor.offset, tensor.spec.nbytes))
-    _check_tiling(tensors, path, start, size)
-    return {tensor.spec.name: tensor for tensor in tensors}
+
+
+def parse_start(start: bytes, size: int, path: Path) -> dict[str, StoredTensor]:
+    """The same of a file that is elsewhere.
+
+    Args:
+        start: its header with the length before it; or less, where that is no header.
+        size: of the whole file, in bytes.
+        path: where it will be.
+
+    Raises:
+        HeaderError: as `read_header`.
+    """
+    return _tensors(io.BytesIO(start), size, path, HEADER_LIMIT)
 
 
 def encode_header(specs: Iterable[TensorSpec]) -> bytes:
@@ -86,6 +92,19 @@ def encode_header(specs: Iterable[TensorSpec]) -> bytes:
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     return struct.pack("<Q", len(text)) + text
+
+
+def _tensors(file: BinaryIO, size: int, path: Path, limit: int) -> dict[str, StoredTensor]:
+    raw = _read_json(file, size, path, limit)
+    try:
+        tensors = _parse_header(raw, path)
+    except StrictJSONError as problem:
+        _fail(path, f"header: {problem}")
+    start = 8 + len(raw)
+    # Tensors without elements share an offset with their neighbour and come before it.
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.spec.nbytes))
+    _check_tiling(tensors, path, start, size)
+    return {tensor.spec.name: tensor for tensor in tensors}
 
 
 def _read_json(file: BinaryIO, size: int, path: Path, limit: int) -> bytes:

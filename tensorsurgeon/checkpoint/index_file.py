@@ -1,6 +1,7 @@
 """model.safetensors.index.json: which shard holds which tensor, checked before it is believed."""
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,12 @@ class ShardIndex:
     total_size: Any
 
 
-def read_index(path: Path) -> ShardIndex:
+def read_index(path: Path, elsewhere: Container[str] = ()) -> ShardIndex:
     """Read and check an index.
+
+    Args:
+        path: the file.
+        elsewhere: names of shards that need not lie beside it.
 
     Raises:
         IndexFileError: not such an index, or a shard name that could lead out of the folder.
@@ -59,7 +64,8 @@ def read_index(path: Path) -> ShardIndex:
         raise IndexFileError(f"cannot be read: {error.strerror}", where=where) from None
     if not index.weight_map:
         raise IndexFileError("has no 'weight_map' that names tensors", where=where)
-    _check_shards(path, sorted(set(index.weight_map.values())))
+    shards = sorted(set(index.weight_map.values()))
+    _check_shards(path, [shard for shard in shards if shard not in elsewhere])
     return index
 
 

@@ -1,6 +1,6 @@
 """Which files of a checkpoint's folder matter, and that they are files, and of that folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -84,6 +84,11 @@ def list_files(folder: Path) -> dict[str, Kind]:
                 raise CheckpointError(f"is not {what}", where=str(entry))
         kinds[entry.name] = kind
     return kinds
+
+
+def kinds_of(names: Iterable[str]) -> dict[str, Kind]:
+    """What files of these names are; without those that are neither read nor copied."""
+    return {name: kind for name in names if (kind := kind_of(name)) is not None}
 
 
 def kind_of(name: str) -> Kind | None:

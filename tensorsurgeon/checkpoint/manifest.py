@@ -152,7 +152,7 @@ def _text(value: object) -> str:
 
 
 _ENTRIES: dict[str, dict[str, type]] = {
-    "sources": {"folder": str, "config": str, "files": dict},
+    "sources": {"config": str, "files": dict},
     "files": {"bytes": int, "sha256": str},
     "shards": {"bytes": int, "header_bytes": int, "header": str},
     "tensors": {

@@ -11,6 +11,7 @@ from typing import Any
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import (
     MANIFEST_NAME,
+    FileIdentity,
     Manifest,
     encode_manifest,
     header_bytes,
@@ -25,9 +26,10 @@ def binding_of(plan: Plan) -> str:
 
     The inputs stand in it as the file system knows them, so that a source written to or replaced
     between two runs makes the second a new work. The number of their file system is left out, since
-    it may be another after a restart.
+    it may be another after a restart. Of a repository it is the commit that counts.
     """
     inputs = sorted(plan.inputs().items())
+    commits = sorted((repo.name, repo.commit) for repo in plan.repos.values())
     parts: list[Any] = [
         __version__,
         plan.recipe_text,
@@ -36,7 +38,12 @@ def binding_of(plan: Plan) -> str:
         [[tensor.spec.name, origin_of(tensor.node)] for tensor in plan.tensors],
         plan.config,
         [[sidecar.name, _digest(sidecar.data)] for sidecar in plan.sidecars],
-        [[str(path), found.nbytes, found.modified, found.inode] for path, found in inputs],
+        commits,
+        [
+            [str(path), found.nbytes, found.modified, found.inode]
+            for path, found in inputs
+            if isinstance(found, FileIdentity) and path.parent not in plan.repos
+        ],
     ]
     digest = hashlib.sha256()
     for part in parts:
@@ -113,19 +120,35 @@ def make_manifest(
 
 
 def _source(plan: Plan, folder: Path) -> dict[str, Any]:
-    """A source by digests of what describes it: config, manifest, and its shards' headers."""
+    """A source by what describes it: its commit, or digests of config, manifest and headers."""
+    shards = {
+        path: identity
+        for path, identity in sorted(plan.identities.items())
+        if path.parent == folder and path.suffix == ".safetensors"
+    }
     try:
+        config = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+        if repo := plan.repos.get(folder):
+            return {
+                "repo": repo.name,
+                "revision": repo.revision,
+                "commit": repo.commit,
+                "config": config,
+                "files": {
+                    path.name: {"bytes": shard.nbytes, "sha256": repo.files[path.name].sha256}
+                    for path, shard in shards.items()
+                },
+            }
         return {
             "folder": printable(folder.name),
-            "config": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(),
+            "config": config,
             "manifest": _manifest_digest(folder / MANIFEST_NAME),
             "files": {
                 path.name: {
-                    "bytes": identity.nbytes,
+                    "bytes": shard.nbytes,
                     "header": hashlib.sha256(header_bytes(path)).hexdigest(),
                 }
-                for path, identity in sorted(plan.identities.items())
-                if path.parent == folder and path.suffix == ".safetensors"
+                for path, shard in shards.items()
             },
         }
     except OSError as error:

@@ -14,6 +14,8 @@ from typing import Any
 from tensorsurgeon.checkpoint import (
     INDEX_NAME,
     MANIFEST_NAME,
+    FileIdentity,
+    Identity,
     ShardReader,
     check_unchanged,
     encode_manifest,
@@ -180,7 +182,7 @@ class _Run:
         self, record: Record | None, threads: int, progress: Progress, *, overwrite: bool
     ) -> Result:
         plan = self.plan
-        identities = {path: plan.identities[path] for path in plan.paths()}
+        identities = {path: _here(path, plan.identities[path]) for path in plan.paths()}
         with ExitStack() as stack:
             reader = stack.enter_context(ShardReader(identities))
             shards = ShardFiles(self.disk, self.place.checkpoint)
@@ -241,7 +243,8 @@ class _Run:
             plan, journal.digests, files, binding=self.binding, run=journal.run
         )
         for path, identity in plan.inputs().items():
-            check_unchanged(path, identity, path)
+            if isinstance(identity, FileIdentity):
+                check_unchanged(path, identity, path)
         self.disk.write_file(self.place.checkpoint / MANIFEST_NAME, encode_manifest(manifest))
         self.disk.flush_folder(self.place.checkpoint)
         journal.complete()
@@ -272,6 +275,12 @@ class _Run:
 
 def _silent(*_: object) -> None:
     """For those who do not want to be told."""
+
+
+def _here(path: Path, identity: Identity) -> FileIdentity:
+    if isinstance(identity, FileIdentity):
+        return identity
+    raise CheckpointError("is not fetched", where=str(path), fix="fetch the plan's files first")
 
 
 def _content(sidecar: SidecarFile) -> bytes:

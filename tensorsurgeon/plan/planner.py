@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.arch import config_with_weights, without_code
-from tensorsurgeon.checkpoint import Checkpoint, FileIdentity
+from tensorsurgeon.checkpoint import Checkpoint, FileIdentity, Identity, RemoteFile, Repo
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
 from tensorsurgeon.plan.forecast import copied
@@ -59,6 +59,7 @@ class Plan:
         recipe_text: the recipe as it was read.
         seed: of methods that draw random numbers.
         sources: the folder each source of the recipe was found in.
+        repos: the commit that a folder is of, for those in the Hub's cache.
         identities: the sources' files, as they were before they were read.
         tensors: the tensors of the result, in the order of shards and offsets.
         shards: its files.
@@ -73,7 +74,8 @@ class Plan:
     recipe_text: str
     seed: int
     sources: Mapping[str, Path]
-    identities: Mapping[Path, FileIdentity]
+    repos: Mapping[Path, Repo]
+    identities: Mapping[Path, Identity]
     tensors: tuple[OutputTensor, ...]
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
@@ -114,9 +116,29 @@ class Plan:
         """What each tensor is made of, and the dtype it is written in."""
         return ((tensor.node, tensor.spec.dtype) for tensor in self.tensors)
 
-    def inputs(self) -> dict[Path, FileIdentity]:
+    def inputs(self) -> dict[Path, Identity]:
         """Every file that the result depends on, as it was before it was read."""
         return {**self.identities, **{s.path: s.identity for s in self.sidecars}}
+
+    def to_fetch(self) -> dict[Path, RemoteFile]:
+        """The files that a run reads and that are not here: other shards are not wanted."""
+        read = {*self.paths(), *(sidecar.path for sidecar in self.sidecars)}
+        return {
+            path: identity
+            for path, identity in self.inputs().items()
+            if path in read and isinstance(identity, RemoteFile)
+        }
+
+    def with_files(self, found: Mapping[Path, FileIdentity]) -> "Plan":
+        """The same plan when files of it have come."""
+        return replace(
+            self,
+            identities={path: found.get(path, was) for path, was in self.identities.items()},
+            sidecars=tuple(
+                replace(sidecar, identity=found.get(sidecar.path, sidecar.identity))
+                for sidecar in self.sidecars
+            ),
+        )
 
     def paths(self) -> set[Path]:
         """The files that tensor bytes are read from."""
@@ -205,6 +227,7 @@ class _Planner:
             recipe_text=self.text,
             seed=self.recipe.seed,
             sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
+            repos={c.path: c.repo for c in self._folders.values() if c.repo is not None},
             identities={
                 path: identity
                 for checkpoint in self._folders.values()

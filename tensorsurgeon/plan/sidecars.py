@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tensorsurgeon.arch import without_code
-from tensorsurgeon.checkpoint import CONFIG_LIMIT, Checkpoint, FileIdentity, identify
+from tensorsurgeon.checkpoint import CONFIG_LIMIT, Checkpoint, Identity, identify
 from tensorsurgeon.errors import CheckpointError
 
 SIDECAR_LIMIT = 200_000_000
@@ -30,7 +30,7 @@ class SidecarFile:
 
     name: str
     path: Path
-    identity: FileIdentity
+    identity: Identity
     data: bytes | None = None
 
 
@@ -61,7 +61,7 @@ def sidecars_of(donor: Checkpoint, tokenizer: Checkpoint, *, code: bool) -> Iter
 
 def _sidecar(checkpoint: Checkpoint, name: str) -> SidecarFile:
     path = checkpoint.path / name
-    identity = identify(path)
+    identity = checkpoint.identities.get(path) or identify(path)
     if identity.nbytes > SIDECAR_LIMIT:
         raise CheckpointError(f"is larger than {SIDECAR_LIMIT // 10**6} MB", where=str(path))
     return SidecarFile(name=name, path=path, identity=identity)

@@ -84,12 +84,6 @@ SOURCES = {
         "./aa",
         "there is no folder {folder}/aa\n  fix: did you mean 'a'? known: a, b",
     ),
-    "a repo of the Hub at a revision": (
-        "mistralai/Mistral-7B-v0.1@7231864",
-        "and repos of the Hub are not fetched\n  fix: download it with 'hf download "
-        "mistralai/Mistral-7B-v0.1 --revision 7231864 --local-dir DIR' and name that folder "
-        "with -s NAME=DIR",
-    ),
     "a file": ("./a/config.json", "is not a folder\n  fix: a source is the folder that holds"),
     "a NUL": ('"./a\\0b"', "'{folder}/a\\x00b' cannot be used: embedded null byte"),
     "a name that is too long": ("./" + "a" * 300, "cannot be used: File name too long"),

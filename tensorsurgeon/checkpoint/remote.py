@@ -1,0 +1,47 @@
+"""A checkpoint that is a commit of a repository, and of which not every file is here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteFile:
+    """A file of a repository.
+
+    Attributes:
+        nbytes: its size.
+        sha256: its digest, hexadecimal; None for small files, which are not kept by it.
+    """
+
+    nbytes: int
+    sha256: str | None
+
+
+class Starts(Protocol):
+    """Reads the beginnings of files: as many bytes as their safetensors headers take."""
+
+    def __call__(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Whatever begins like no header is given as it is, cut; the caller looks at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """One commit of a model repository.
+
+    Attributes:
+        name: `org/name`.
+        revision: as it was asked for: a branch, a tag or a commit.
+        commit: what that is.
+        files: the files at its top, by name.
+        starts: reads of them what a plan needs; None where there is no network.
+    """
+
+    name: str
+    revision: str
+    commit: str
+    files: Mapping[str, RemoteFile]
+    starts: Starts | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}"

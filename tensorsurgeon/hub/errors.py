@@ -1,0 +1,94 @@
+"""What the Hub and the network answer, in the words of this program, with what to do.
+
+Messages are made of names and numbers alone: the client's own texts hold addresses, whose
+signatures are as good as a token.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from tensorsurgeon.errors import HubError, printable
+
+_LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
+
+
+@contextmanager
+def explained(repo: str, *, revision: str = "", file: str = "") -> Iterator[None]:
+    """Errors of the client and of the network, as errors of ours.
+
+    Args:
+        repo: which repository it is about.
+        revision: which of its revisions.
+        file: which file.
+    """
+    try:
+        yield
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        LocalEntryNotFoundError,
+        FileMetadataError,
+        httpx2.HTTPError,
+    ) as error:
+        place = f"{repo}@{revision}" if revision else repo
+        what, fix = _told(error, repo, revision)
+        raise HubError(what, where=f"{place}/{file}" if file else place, fix=fix) from None
+
+
+def _told(error: Exception, repo: str, revision: str) -> tuple[str, str]:
+    endpoint = constants.ENDPOINT
+    if isinstance(error, HFValidationError):
+        return "is no name of a repository", "a name is like org/name, or org/name@revision"
+    if isinstance(error, GatedRepoError):
+        ask = f"ask for access at {endpoint}/{repo}, then {_LOGIN}"
+        return "is gated: its owners give access on request", ask
+    if isinstance(error, RepositoryNotFoundError):
+        fix = f"check the name; if it is private, {_LOGIN}"
+        return f"there is no such model repository at {endpoint}, or it is private", fix
+    if isinstance(error, RevisionNotFoundError):
+        return f"has no revision '{printable(revision)}'", "name a branch, a tag or a commit of it"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return "is not in the repository", ""
+    if isinstance(error, HfHubHTTPError):
+        return _told_status(error.response.status_code, endpoint)
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
+        return _told_absent(endpoint)
+    if isinstance(error, FileMetadataError):
+        return f"{endpoint} does not answer like a Hub", "check HF_ENDPOINT and the proxy"
+    if isinstance(error, httpx2.TimeoutException):
+        return f"{endpoint} does not answer in time", "run again; what is here is not fetched again"
+    kind = type(error).__name__
+    return f"the connection to {endpoint} failed ({kind})", "check the network, then run again"
+
+
+def _told_absent(endpoint: str) -> tuple[str, str]:
+    if constants.is_offline_mode():
+        return "is not in the cache, and HF_HUB_OFFLINE is set", "fetch it once with 'hf download'"
+    return f"is not in the cache, and {endpoint} cannot be reached", "check the network"
+
+
+def _told_status(status: int, endpoint: str) -> tuple[str, str]:
+    if status == 401:
+        return f"{endpoint} does not accept the token", _LOGIN
+    if status == 403:
+        return f"{endpoint} does not allow it (403)", f"{_LOGIN} as somebody who may"
+    if status == 416:
+        return "is shorter than its repository says (416)", "run again; if it stays, tell its owner"
+    if status == 429:
+        return f"{endpoint} asks to wait (429)", f"wait a few minutes; {_LOGIN} for higher limits"
+    return f"{endpoint} answers {status}", "run again in a few minutes"
