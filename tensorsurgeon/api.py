@@ -27,6 +27,7 @@ from tensorsurgeon.errors import (
     shortened,
 )
 from tensorsurgeon.execute import (
+    OpenReader,
     Result,
     check_destination,
     is_finished,
@@ -121,11 +122,12 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
     return plan.destination
 
 
-def fetch(plan: Plan, *, progress: Progress | None = None) -> Plan:
+def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None) -> Plan:
     """Fetch what a plan reads of the Hub and the cache lacks.
 
     Args:
         plan: from `plan`.
+        stream: leave the shards where they are, since they will be streamed.
         progress: called a few times a second with bytes done and bytes in all.
 
     Returns:
@@ -135,11 +137,11 @@ def fetch(plan: Plan, *, progress: Progress | None = None) -> Plan:
         PlanError: the cache has no room.
         CheckpointError: a file cannot be fetched, or has other bytes than its repository says.
     """
-    if not plan.to_fetch():
+    if not plan.to_fetch(shards=not stream):
         return plan
     from tensorsurgeon.hub import fetch
 
-    return fetch(plan, progress=progress)
+    return fetch(plan, shards=not stream, progress=progress)
 
 
 def apply(
@@ -147,6 +149,7 @@ def apply(
     *,
     overwrite: bool = False,
     resume: bool = True,
+    stream: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress | None = None,
@@ -161,6 +164,7 @@ def apply(
         plan: from `plan`.
         overwrite: replace a checkpoint that is there.
         resume: go on from what an interrupted run has left.
+        stream: read tensors of the Hub as they are merged, and store none.
         threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
         progress: called a few times a second with bytes done and bytes in all.
@@ -174,14 +178,21 @@ def apply(
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory)
     destination = check(plan, overwrite=overwrite)
+    fetched = fetch(plan, stream=stream, progress=progress)
+    open_reader: OpenReader | None = None
+    if fetched.to_fetch():
+        from tensorsurgeon.hub import HubReader
+
+        open_reader = HubReader
     return run_plan(
-        fetch(plan, progress=progress),
+        fetched,
         destination,
         threads=count,
         overwrite=overwrite,
         resume=resume,
         progress=progress,
         notice=notice,
+        open_reader=open_reader,
     )
 
 

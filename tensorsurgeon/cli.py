@@ -116,6 +116,7 @@ def cli() -> None:
 @cli.command()
 @_recipe_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is already there.")
+@click.option("--stream", is_flag=True, help="Store no tensor of the Hub: read them as they merge.")
 @click.option("--no-resume", is_flag=True, help="Start over, whatever an interrupted run has left.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def apply(
@@ -126,6 +127,7 @@ def apply(
     max_memory: int | None,
     copy_code: bool,
     overwrite: bool,
+    stream: bool,
     no_resume: bool,
     quiet: bool,
 ) -> None:
@@ -137,16 +139,17 @@ def apply(
     api.check(plan, overwrite=overwrite)
     if not quiet:
         say(report.layer_map_text(plan))
-    if lacking := plan.to_fetch():
+    if lacking := plan.to_fetch(shards=not stream):
         if not quiet:
             _say_fetching(lacking.values())
         with progress_on(quiet=quiet) as progress:
-            plan = api.fetch(plan, progress=progress)
+            plan = api.fetch(plan, stream=stream, progress=progress)
     with progress_on(quiet=quiet) as progress:
         result = api.apply(
             plan,
             overwrite=overwrite,
             resume=not no_resume,
+            stream=stream,
             threads=count,
             progress=progress,
             notice=None if quiet else lambda text: say(printable(text)),

@@ -11,7 +11,7 @@ from tensorsurgeon.checkpoint.manifest import (
     encode_manifest,
     read_manifest,
 )
-from tensorsurgeon.checkpoint.reading import ShardReader, header_bytes
+from tensorsurgeon.checkpoint.reading import Reader, ShardReader, header_bytes
 from tensorsurgeon.checkpoint.remote import RemoteFile, Repo
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "FileIdentity",
     "Identity",
     "Manifest",
+    "Reader",
     "RemoteFile",
     "Repo",
     "ShardReader",

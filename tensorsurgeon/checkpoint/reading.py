@@ -8,11 +8,24 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged
 from tensorsurgeon.errors import CheckpointError, fix_for
 from tensorsurgeon.specs import StoredTensor
+
+
+class Reader(Protocol):
+    """Bytes of stored tensors, for any thread; each reads a tensor from its first byte on."""
+
+    def read_into(self, tensor: StoredTensor, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from byte `start` of it on."""
+
+    def finish(self) -> None:
+        """Let go of what the calling thread holds of the tensors it has read."""
+
+    def check_unchanged(self) -> None:
+        """Whether all that was read belongs together."""
 
 
 class ShardReader:
@@ -73,6 +86,9 @@ class ShardReader:
                     where=str(tensor.path),
                 )
             done += got
+
+    def finish(self) -> None:
+        """Nothing is held but the files, which all threads share."""
 
     def close(self) -> None:
         """Close every file."""

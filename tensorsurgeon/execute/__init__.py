@@ -2,10 +2,11 @@
 
 from tensorsurgeon.execute.destination import check_destination
 from tensorsurgeon.execute.leftovers import Leftover, find_leftovers, remove_leftover
-from tensorsurgeon.execute.run import Result, is_finished, run_plan
+from tensorsurgeon.execute.run import OpenReader, Result, is_finished, run_plan
 
 __all__ = [
     "Leftover",
+    "OpenReader",
     "Result",
     "check_destination",
     "find_leftovers",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.errors import OutputError
 from tensorsurgeon.execute.evaluate import Evaluator, spans
 from tensorsurgeon.execute.staging import TensorWriter
@@ -25,7 +25,7 @@ class Computer:
 
     def __init__(
         self,
-        reader: ShardReader,
+        reader: Reader,
         writer: TensorWriter,
         buffers: int,
         step: Callable[[int], None],

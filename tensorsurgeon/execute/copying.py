@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 
-from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.execute.staging import Place, TensorWriter
 from tensorsurgeon.specs import StoredTensor
 
@@ -23,9 +23,7 @@ class Copier:
         step: told the number of bytes after each piece; may raise to stop the run.
     """
 
-    def __init__(
-        self, reader: ShardReader, writer: TensorWriter, step: Callable[[int], None]
-    ) -> None:
+    def __init__(self, reader: Reader, writer: TensorWriter, step: Callable[[int], None]) -> None:
         self._reader = reader
         self._writer = writer
         self._step = step

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.errors import CheckpointError
 from tensorsurgeon.kernels import Scratch, Values, dot, scale
 from tensorsurgeon.operators import Gram
@@ -34,7 +34,7 @@ class Evaluator:
 
     def __init__(
         self,
-        reader: ShardReader,
+        reader: Reader,
         scratch: Scratch,
         step: Callable[[int], None],
         note: Callable[[str], None],

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tensorsurgeon.checkpoint import (
     MANIFEST_NAME,
     FileIdentity,
     Identity,
+    Reader,
     ShardReader,
     check_unchanged,
     encode_manifest,
@@ -31,6 +32,8 @@ from tensorsurgeon.execute.workers import Workers
 from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.plan import Plan, SidecarFile
 from tensorsurgeon.specs import Progress
+
+OpenReader = Callable[[Plan, Path], AbstractContextManager[Reader]]
 
 AFRESH = "starting afresh, without what an interrupted run has left: "
 CHANGED = "files of it are gone or have changed"
@@ -71,6 +74,7 @@ def run_plan(
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
     disk: Disk | None = None,
+    open_reader: OpenReader | None = None,
 ) -> Result:
     """Write what a plan describes, going on where an interrupted run of the same work stopped.
 
@@ -83,6 +87,8 @@ def run_plan(
         progress: told how far it is.
         notice: told what was found of an interrupted run.
         disk: what to write to.
+        open_reader: opens what the tensors are read from, given the plan and a folder for temporary
+            files; by default the files themselves, which must all be here.
 
     Raises:
         BusyError: another run is writing there.
@@ -90,7 +96,7 @@ def run_plan(
         OutputError: writing failed, or a value does not fit the output's dtype.
         KeyboardInterrupt: after the threads have stopped.
     """
-    run = _Run(plan, Workplace.of(final), disk or Disk(), notice or _silent)
+    run = _Run(plan, Workplace.of(final), disk or Disk(), notice or _silent, open_reader)
     with (
         _explained(final),
         _parents(final.parent, run.disk),
@@ -110,12 +116,18 @@ class _Run:
     """One run, which has the lock of its workplace."""
 
     def __init__(
-        self, plan: Plan, place: Workplace, disk: Disk, notice: Callable[[str], None]
+        self,
+        plan: Plan,
+        place: Workplace,
+        disk: Disk,
+        notice: Callable[[str], None],
+        open_reader: OpenReader | None,
     ) -> None:
         self.plan = plan
         self.place = place
         self.disk = disk
         self.notice = notice
+        self.open_reader = open_reader
         self.binding = binding_of(plan)
         self.began = time.monotonic()
 
@@ -182,9 +194,8 @@ class _Run:
         self, record: Record | None, threads: int, progress: Progress, *, overwrite: bool
     ) -> Result:
         plan = self.plan
-        identities = {path: _here(path, plan.identities[path]) for path in plan.paths()}
         with ExitStack() as stack:
-            reader = stack.enter_context(ShardReader(identities))
+            reader = stack.enter_context(self._reader())
             shards = ShardFiles(self.disk, self.place.checkpoint)
             stack.callback(shards.close)
             journal = self._journal(record, shards)
@@ -198,6 +209,12 @@ class _Run:
             reader.check_unchanged()
             self._write_others(journal)
             return self._publish(threads, overwrite=overwrite, resumed=resumed, workers=workers)
+
+    def _reader(self) -> AbstractContextManager[Reader]:
+        if self.open_reader is not None:
+            return self.open_reader(self.plan, self.place.root)
+        identities = self.plan.identities
+        return ShardReader({path: _here(path, identities[path]) for path in self.plan.paths()})
 
     def _journal(self, record: Record | None, shards: ShardFiles) -> Journal:
         """The journal to go on with, its shards open; or a new one and new shards."""

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from tensorsurgeon.checkpoint import ShardReader
+from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.journal import Journal
@@ -27,9 +27,7 @@ class _StoppedError(Exception):
 class Workers:
     """The tensors still to be made, and the threads that make them."""
 
-    def __init__(
-        self, plan: Plan, reader: ShardReader, shards: ShardFiles, journal: Journal
-    ) -> None:
+    def __init__(self, plan: Plan, reader: Reader, shards: ShardFiles, journal: Journal) -> None:
         self.reader = reader
         self.shards = shards
         self.journal = journal
@@ -91,6 +89,7 @@ class Workers:
                 except IndexError:  # none is left
                     return
                 digest = make(batch)
+                self.reader.finish()
                 for tensor in batch:
                     self.journal.add(tensor.spec.name, digest)
         except _StoppedError:
@@ -98,6 +97,8 @@ class Workers:
         except BaseException as error:
             self._failures.append(error)
             self._stop.set()
+        finally:
+            self.reader.finish()
 
     def _maker(self, step: Callable[[int], None]) -> Callable[[Batch], str]:
         """A function that makes tensors with buffers of its own, and tells their digest."""

@@ -4,9 +4,10 @@ import logging
 
 from tensorsurgeon.hub.fetching import fetch
 from tensorsurgeon.hub.snapshot import open_repo
+from tensorsurgeon.hub.streaming import HubReader
 
 # The client's warnings hold signed addresses; whatever matters comes as an error.
 for handler in logging.getLogger("huggingface_hub").handlers:
     handler.setLevel(logging.ERROR)
 
-__all__ = ["fetch", "open_repo"]
+__all__ = ["HubReader", "fetch", "open_repo"]

@@ -24,22 +24,23 @@ _TICK = 0.1
 _PIECE = 4 << 20
 
 
-def fetch(plan: Plan, *, progress: Progress | None = None) -> Plan:
+def fetch(plan: Plan, *, shards: bool = True, progress: Progress | None = None) -> Plan:
     """Fetch what a plan reads and the cache lacks; nothing else of its repositories.
 
     Args:
         plan: the plan.
+        shards: whether its shards, too; else only the small files that go along.
         progress: told how far it is.
 
     Returns:
-        The same plan, all its files here.
+        The same plan, with these files here.
 
     Raises:
         PlanError: the cache's disk has no room.
         CheckpointError: a file cannot be fetched, or is not what the repository says.
         KeyboardInterrupt: after the threads have stopped. What has come goes on from there.
     """
-    lacking = plan.to_fetch()
+    lacking = plan.to_fetch(shards=shards)
     if not lacking:
         return plan
     _check_room(lacking)

@@ -2,9 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -27,6 +28,7 @@ LONGEST_PAUSE = 60.0
 TIMEOUT = 20.0
 """Seconds without a byte until a connection is given up."""
 
+_PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
@@ -37,14 +39,20 @@ def retried(request: Callable[[], T], *, sleep: Callable[[float], None] = time.s
     for number in range(TRIES - 1):
         try:
             return request()
-        except (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError):
-            pause = PAUSE * 2**number
-        except HfHubHTTPError as error:
-            if error.response.status_code not in _AGAIN:
-                raise
-            pause = max(PAUSE * 2**number, _asked_pause(error.response))
+        except (httpx2.HTTPError, HfHubHTTPError) as error:
+            pause = pause_after(error, number)
         sleep(pause)
     return request()
+
+
+def pause_after(error: Exception, number: int) -> float:
+    """Seconds to wait after the `number`-th failure in a row; raises those that do not pass."""
+    pause = PAUSE * 2.0**number
+    if isinstance(error, _PASSING):
+        return pause
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in _AGAIN:
+        return max(pause, _asked_pause(error.response))
+    raise error
 
 
 def _asked_pause(response: httpx2.Response) -> float:
@@ -70,41 +78,66 @@ class Part:
     etag: str
 
 
-def read_part(repo: str, commit: str, name: str, start: int, count: int, size: int) -> Part:
-    """Read a range of a file; every claim of the answer is checked.
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a file of a repository is.
+
+    Attributes:
+        url: its address at the Hub, or one that the Hub has signed for some minutes.
+        is_signed: whether it is of the latter kind, to which the token must not go.
+    """
+
+    url: str
+    is_signed: bool = False
+
+    @classmethod
+    def of(cls, repo: str, commit: str, name: str) -> "Address":
+        """A file's address at the Hub."""
+        return cls(url=f"{constants.ENDPOINT}/{repo}/resolve/{commit}/{quote(name)}")
+
+
+@contextmanager
+def part_of(
+    address: Address, start: int, count: int, size: int, *, timeout: float = TIMEOUT
+) -> Iterator[httpx2.Response]:
+    """The answer to a request for a range of a file, its body not read yet; its claims are checked.
 
     Args:
-        repo: `org/name`.
-        commit: which commit of it.
-        name: the file's name.
-        start: its first byte.
+        address: where the file is.
+        start: the first byte.
         count: how many bytes, at least one, none past the end.
         size: of the whole file.
+        timeout: seconds without a byte until the connection is given up.
 
     Raises:
         HubError: the server answers with something else than was asked for.
         HfHubHTTPError: it answers with an error.
         httpx2.HTTPError: the connection fails.
     """
-    url = f"{constants.ENDPOINT}/{repo}/resolve/{commit}/{quote(name)}"
-    asked = headers() | {
-        "Range": f"bytes={start}-{start + count - 1}",
-        "Accept-Encoding": "identity",
-    }
+    asked = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
+    if not address.is_signed:
+        asked |= headers()
+    with get_session().stream("GET", address.url, headers=asked, timeout=timeout) as response:
+        if response.status_code != 206:
+            hf_raise_for_status(response)
+            refuse(f"the server answers {response.status_code} where a part was asked for")
+        said = response.headers.get("Content-Range", "")
+        if said != f"bytes {start}-{start + count - 1}/{size}":
+            refuse(f"the server sends another part than was asked for: '{said[:80]}'")
+        yield response
+
+
+def read_part(repo: str, commit: str, name: str, start: int, count: int, size: int) -> Part:
+    """Read a range of a file, in several tries if need be; raises as `part_of`."""
 
     def request() -> Part:
-        with get_session().stream("GET", url, headers=asked, timeout=TIMEOUT) as response:
-            if response.status_code != 206:
-                hf_raise_for_status(response)
-                _refuse(f"the server answers {response.status_code} where a part was asked for")
-            said = response.headers.get("Content-Range", "")
-            if said != f"bytes {start}-{start + count - 1}/{size}":
-                _refuse(f"the server sends another part than was asked for: '{said[:80]}'")
+        address = Address.of(repo, commit, name)
+        with part_of(address, start, count, size) as response:
             data = bytearray()
             for piece in response.iter_raw():
                 data += piece
                 if len(data) > count:
-                    _refuse("the server sends more than was asked for")
+                    refuse("the server sends more than was asked for")
             if len(data) < count:
                 raise httpx2.RemoteProtocolError(f"{len(data)} of {count} bytes")
             return Part(data=bytes(data), etag=response.headers.get("ETag", ""))
@@ -112,5 +145,6 @@ def read_part(repo: str, commit: str, name: str, start: int, count: int, size: i
     return retried(request)
 
 
-def _refuse(what: str) -> None:
+def refuse(what: str) -> NoReturn:
+    """Raise what a server must not answer."""
     raise HubError(what, fix="check HF_ENDPOINT and the proxy")

@@ -3,7 +3,7 @@
 from tensorsurgeon.plan.forecast import buffers_needed, memory_needed, threads_within
 from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
-from tensorsurgeon.plan.planner import OutputTensor, Plan, batches, make_plan
+from tensorsurgeon.plan.planner import OutputTensor, Plan, batches, make_plan, read_twice
 from tensorsurgeon.plan.sidecars import SidecarFile
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "make_plan",
     "memory_needed",
     "origin_of",
+    "read_twice",
     "threads_within",
 ]

@@ -100,6 +100,17 @@ def stored_in(node: Node) -> Iterator[Stored]:
             yield from stored_in(inner)
 
 
+def read_twice_in(node: Node) -> Iterator[StoredTensor]:
+    """The stored tensors that a node's passes read more than once."""
+    if isinstance(node, Geometric):
+        yield from (stored.tensor for stored in stored_in(node))
+    elif isinstance(node, Sum):
+        for inner in node.inputs:
+            yield from read_twice_in(inner)
+        stored = [s.tensor for s in stored_in(node)]
+        yield from (tensor for tensor in stored if stored.count(tensor) > 1)
+
+
 def origin_of(node: Node) -> dict[str, Any]:
     """A node as the manifest tells it."""
     if isinstance(node, Stored):

@@ -16,11 +16,11 @@ from tensorsurgeon.plan.forecast import copied
 from tensorsurgeon.plan.layout import Shard, lay_out
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
-from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, stored_in
+from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, read_twice_in, stored_in
 from tensorsurgeon.plan.sidecars import CODE_DROPPED, SidecarFile, sidecars_of
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
-from tensorsurgeon.specs import PAGE, TORCH_NAMES, DType, LayerOrigin, TensorSpec
+from tensorsurgeon.specs import PAGE, TORCH_NAMES, DType, LayerOrigin, StoredTensor, TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +120,9 @@ class Plan:
         """Every file that the result depends on, as it was before it was read."""
         return {**self.identities, **{s.path: s.identity for s in self.sidecars}}
 
-    def to_fetch(self) -> dict[Path, RemoteFile]:
-        """The files that a run reads and that are not here: other shards are not wanted."""
-        read = {*self.paths(), *(sidecar.path for sidecar in self.sidecars)}
+    def to_fetch(self, *, shards: bool = True) -> dict[Path, RemoteFile]:
+        """The files that a run reads and that are not here; the small ones alone, or shards too."""
+        read = {sidecar.path for sidecar in self.sidecars} | (self.paths() if shards else set())
         return {
             path: identity
             for path, identity in self.inputs().items()
@@ -156,6 +156,11 @@ def batches(tensors: Iterable[OutputTensor]) -> list[tuple[OutputTensor, ...]]:
         key = id(tensor.node), tensor.spec.dtype, tensor.offset % PAGE
         same.setdefault(key, []).append(tensor)
     return [tuple(batch) for batch in same.values()]
+
+
+def read_twice(plan: Plan) -> frozenset[StoredTensor]:
+    """The stored tensors that are read more than once for one tensor of the result."""
+    return frozenset(tensor for made in plan.tensors for tensor in read_twice_in(made.node))
 
 
 def make_plan(
