@@ -144,6 +144,15 @@ def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None)
     return fetch(plan, shards=not stream, progress=progress)
 
 
+def has_room_to_fetch(plan: Plan) -> bool:
+    """Whether what a plan reads of the Hub can be put into the cache; else it can be streamed."""
+    if not plan.to_fetch():
+        return True
+    from tensorsurgeon.hub import has_room
+
+    return has_room(plan)
+
+
 def apply(
     plan: Plan,
     *,

@@ -139,6 +139,9 @@ def apply(
     api.check(plan, overwrite=overwrite)
     if not quiet:
         say(report.layer_map_text(plan))
+    if not stream and not api.has_room_to_fetch(plan):
+        stream = True
+        say("note: the cache has no room for the shards: they are streamed, and not stored")
     if lacking := plan.to_fetch(shards=not stream):
         if not quiet:
             _say_fetching(lacking.values())

@@ -2,7 +2,7 @@
 
 import logging
 
-from tensorsurgeon.hub.fetching import fetch
+from tensorsurgeon.hub.fetching import fetch, has_room
 from tensorsurgeon.hub.snapshot import open_repo
 from tensorsurgeon.hub.streaming import HubReader
 
@@ -10,4 +10,4 @@ from tensorsurgeon.hub.streaming import HubReader
 for handler in logging.getLogger("huggingface_hub").handlers:
     handler.setLevel(logging.ERROR)
 
-__all__ = ["HubReader", "fetch", "open_repo"]
+__all__ = ["HubReader", "fetch", "has_room", "open_repo"]

@@ -43,23 +43,32 @@ def fetch(plan: Plan, *, shards: bool = True, progress: Progress | None = None) 
     lacking = plan.to_fetch(shards=shards)
     if not lacking:
         return plan
-    _check_room(lacking)
+    if not has_room(plan, shards=shards):
+        need = size_text(sum(file.nbytes for file in lacking.values()))
+        raise PlanError(
+            f"has no room for the {need} to be fetched",
+            where=constants.HF_HUB_CACHE,
+            fix="make room there, choose another place with HF_HOME, or read with --stream",
+        )
     found = _Fetching(plan.repos, lacking).run(progress or (lambda _done, _total: None))
     return plan.with_files(found)
 
 
-def _check_room(lacking: Mapping[Path, RemoteFile]) -> None:
-    place = Path(constants.HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    need, disk = sum(file.nbytes for file in lacking.values()), shutil.disk_usage(place)
-    if disk.total and need > disk.free:
-        raise PlanError(
-            f"needs {size_text(need)} for what is fetched, but its disk has "
-            f"{size_text(disk.free)} free",
-            where=constants.HF_HUB_CACHE,
-            fix="make room there, or choose another place with HF_HOME",
-        )
+def has_room(plan: Plan, *, shards: bool = True) -> bool:
+    """Whether the cache's disk has room for what is fetched, and the result if it goes there."""
+    cache = _existing(Path(constants.HF_HUB_CACHE))
+    need = sum(file.nbytes for file in plan.to_fetch(shards=shards).values())
+    if plan.destination is not None:
+        parent = _existing(plan.destination.absolute().parent)
+        need += plan.bytes_written if parent.stat().st_dev == cache.stat().st_dev else 0
+    disk = shutil.disk_usage(cache)
+    return not disk.total or need <= disk.free  # some file systems do not tell
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 class _StoppedError(Exception):

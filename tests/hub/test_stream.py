@@ -171,3 +171,16 @@ def test_streaming_needs_hardly_any_room_in_the_cache(desk: Desk) -> None:
     stored = sum(p.stat().st_size for p in desk.hub.home.rglob("*") if p.is_file())
     shards = (desk.folder.parent / "folders").rglob("*.safetensors")
     assert stored < sum(p.stat().st_size for p in shards) / 20
+
+
+def test_streaming_is_chosen_where_the_cache_has_no_room(
+    desk: Desk, want: dict[str, bytes]
+) -> None:
+    home = desk.hub.home
+    home.mkdir(exist_ok=True)
+    mount = f'mount -t tmpfs -o size=300k none {home} && exec "$@"'
+    wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-ec", mount, "sh")
+    done = desk.run_under(wrapper, "apply", desk.recipe())
+    assert done.code == 0, done.err
+    assert "the cache has no room for the shards: they are streamed" in done.err
+    assert without_manifest(desk.folder / "out") == want
