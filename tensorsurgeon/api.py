@@ -123,7 +123,7 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
 
 
 def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None) -> Plan:
-    """Fetch what a plan reads of the Hub and the cache lacks.
+    """Fetch what a plan reads of the Hub and the cache lacks; hold all of it against its digests.
 
     Args:
         plan: from `plan`.
@@ -137,7 +137,7 @@ def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None)
         PlanError: the cache has no room.
         CheckpointError: a file cannot be fetched, or has other bytes than its repository says.
     """
-    if not plan.to_fetch(shards=not stream):
+    if not plan.repos:
         return plan
     from tensorsurgeon.hub import fetch
 

@@ -142,11 +142,11 @@ def apply(
     if not stream and not api.has_room_to_fetch(plan):
         stream = True
         say("note: the cache has no room for the shards: they are streamed, and not stored")
-    if lacking := plan.to_fetch(shards=not stream):
-        if not quiet:
-            _say_fetching(lacking.values())
-        with progress_on(quiet=quiet) as progress:
-            plan = api.fetch(plan, stream=stream, progress=progress)
+    lacking = plan.to_fetch(shards=not stream)
+    if lacking and not quiet:
+        _say_fetching(lacking.values())
+    with progress_on(quiet=quiet) as progress:
+        plan = api.fetch(plan, stream=stream, progress=progress)
     with progress_on(quiet=quiet) as progress:
         result = api.apply(
             plan,

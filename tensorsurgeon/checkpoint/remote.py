@@ -12,10 +12,13 @@ class RemoteFile:
     Attributes:
         nbytes: its size.
         sha256: its digest, hexadecimal; None for small files, which are not kept by it.
+        git: the SHA-1 by which Git names it, hexadecimal; None where that is not known, as of
+            large files, of which Git has a pointer only.
     """
 
     nbytes: int
     sha256: str | None
+    git: str | None = None
 
 
 class Starts(Protocol):

@@ -6,6 +6,7 @@ signatures are as good as a token.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import constants
@@ -44,6 +45,7 @@ def explained(repo: str, *, revision: str = "", file: str = "") -> Iterator[None
         LocalEntryNotFoundError,
         FileMetadataError,
         httpx2.HTTPError,
+        httpx2.InvalidURL,
     ) as error:
         place = f"{repo}@{revision}" if revision else repo
         what, fix = _told(error, repo, revision)
@@ -51,7 +53,7 @@ def explained(repo: str, *, revision: str = "", file: str = "") -> Iterator[None
 
 
 def _told(error: Exception, repo: str, revision: str) -> tuple[str, str]:
-    endpoint = constants.ENDPOINT
+    endpoint = shown_endpoint()
     if isinstance(error, HFValidationError):
         return "is no name of a repository", "a name is like org/name, or org/name@revision"
     if isinstance(error, GatedRepoError):
@@ -74,6 +76,16 @@ def _told(error: Exception, repo: str, revision: str) -> tuple[str, str]:
         return f"{endpoint} does not answer in time", "run again; what is here is not fetched again"
     kind = type(error).__name__
     return f"the connection to {endpoint} failed ({kind})", "check the network, then run again"
+
+
+def shown_endpoint() -> str:
+    """The Hub's address without what may be secret in it."""
+    try:
+        parts = urlsplit(constants.ENDPOINT)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "HF_ENDPOINT"
+    return printable(f"{parts.scheme}://{parts.hostname}{port}")
 
 
 def _told_absent(endpoint: str) -> tuple[str, str]:

@@ -23,4 +23,9 @@ def meter(advance: Callable[[int], None]) -> type:
         def update(self, n: float | None = 1) -> None:
             advance(int(n or 0))
 
+        # With these two the client makes one bar of a transfer, not one for each kind of bytes.
+        def update_transfer(self, n: float | None = 1) -> None: ...
+
+        def set_transfer_postfix_str(self, *arguments: Any, **options: Any) -> None: ...
+
     return Meter

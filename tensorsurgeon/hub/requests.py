@@ -25,9 +25,6 @@ PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """The longest wait a server can ask for, in seconds."""
 
-TIMEOUT = 20.0
-"""Seconds without a byte until a connection is given up."""
-
 _PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -97,9 +94,7 @@ class Address:
 
 
 @contextmanager
-def part_of(
-    address: Address, start: int, count: int, size: int, *, timeout: float = TIMEOUT
-) -> Iterator[httpx2.Response]:
+def part_of(address: Address, start: int, count: int, size: int) -> Iterator[httpx2.Response]:
     """The answer to a request for a range of a file, its body not read yet; its claims are checked.
 
     Args:
@@ -107,7 +102,6 @@ def part_of(
         start: the first byte.
         count: how many bytes, at least one, none past the end.
         size: of the whole file.
-        timeout: seconds without a byte until the connection is given up.
 
     Raises:
         HubError: the server answers with something else than was asked for.
@@ -117,6 +111,7 @@ def part_of(
     asked = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
     if not address.is_signed:
         asked |= headers()
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
     with get_session().stream("GET", address.url, headers=asked, timeout=timeout) as response:
         if response.status_code != 206:
             hf_raise_for_status(response)

@@ -4,16 +4,19 @@ What is small comes through the ordinary cache, as `hf download` would put it th
 are not in the cache, only the headers are read, and stored nowhere.
 """
 
+import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import validate_repo_id
 
 from tensorsurgeon import __version__
@@ -26,10 +29,11 @@ from tensorsurgeon.checkpoint import (
     Repo,
     open_checkpoint,
 )
-from tensorsurgeon.errors import CheckpointError
-from tensorsurgeon.hub.errors import explained
+from tensorsurgeon.errors import CheckpointError, HubError
+from tensorsurgeon.hub.errors import explained, shown_endpoint
 from tensorsurgeon.hub.meter import meter
-from tensorsurgeon.hub.requests import TIMEOUT, read_part, retried
+from tensorsurgeon.hub.requests import read_part, retried
+from tensorsurgeon.hub.threads import in_threads
 
 CONFIG = "config.json"
 
@@ -81,7 +85,7 @@ def _open(asked: str, revision: str, folder: Path) -> Checkpoint:
             repo = _describe(asked, revision, folder.name)
     except _UnreachableError:
         found = open_checkpoint(folder, _cached(asked, revision, folder))
-        note = f"{constants.ENDPOINT} cannot be reached: {asked}@{revision} is as the cache has it"
+        note = f"{shown_endpoint()} cannot be reached: {asked}@{revision} is as the cache has it"
         return replace(found, notes=(*found.notes, note))
     limits = dict.fromkeys((n for n in repo.files if n.endswith(CONFIG)), CONFIG_LIMIT)
     if INDEX_NAME in repo.files:
@@ -138,21 +142,26 @@ def _stored(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(
-            f"cannot be put into the cache: {error.strerror or error}",
-            where=where,
-            fix="make room there, or choose another place with HF_HOME",
-        ) from None
+        if error.errno is None:  # the client has counted the bytes
+            what, fix = "has come incomplete", "run again"
+        else:
+            what = f"cannot be put into the cache: {error.strerror}"
+            fix = "make room there, or choose another place with HF_HOME"
+        raise HubError(what, where=where, fix=fix) from None
 
 
 def _cached(name: str, revision: str, folder: Path) -> Repo:
     """What the cache has of a repository; it keeps large files under their digests."""
     files = {}
     for path in folder.iterdir():
-        blob = path.resolve().name
-        sha256 = blob if re.fullmatch("[0-9a-f]{64}", blob) else None
-        if path.is_file() and _is_plain(path.name):
-            files[path.name] = RemoteFile(nbytes=path.stat().st_size, sha256=sha256)
+        if not path.is_file() or not _is_plain(path.name):
+            continue
+        blob = Path(os.readlink(path)).name if path.is_symlink() else ""
+        files[path.name] = RemoteFile(
+            nbytes=path.stat().st_size,
+            sha256=blob if re.fullmatch("[0-9a-f]{64}", blob) else None,
+            git=blob if re.fullmatch("[0-9a-f]{40}", blob) else None,
+        )
     return Repo(name=name, revision=revision, commit=folder.name, files=files)
 
 
@@ -163,25 +172,44 @@ def _describe(name: str, revision: str, commit: str) -> Repo:
     api = HfApi(library_name="tensorsurgeon", library_version=__version__)
     try:
         info = retried(
-            lambda: api.model_info(name, revision=commit, files_metadata=True, timeout=TIMEOUT)
+            lambda: api.model_info(
+                name,
+                revision=commit,
+                files_metadata=True,
+                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            )
         )
+        files = dict(_listed(info.siblings or ()))
     except httpx2.TransportError:
         raise _UnreachableError from None
-    files = {
-        sibling.rfilename: RemoteFile(
-            nbytes=sibling.size, sha256=sibling.lfs.sha256 if sibling.lfs else None
-        )
-        for sibling in info.siblings or ()
-        if sibling.size is not None and _is_plain(sibling.rfilename)
-    }
+    except HfHubHTTPError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise HubError(
+            f"{shown_endpoint()} does not answer like a Hub",
+            where=f"{name}@{revision}",
+            fix="check HF_ENDPOINT and the proxy",
+        ) from None
 
     def starts(names: Sequence[str]) -> Mapping[str, bytes]:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            read = pool.map(lambda file: _start(repo, file), names)
-            return dict(zip(names, read, strict=True))
+        return in_threads(partial(_start, repo), names, CONNECTIONS)
 
     repo = Repo(name=name, revision=revision, commit=commit, files=files, starts=starts)
     return repo
+
+
+def _listed(siblings: Iterable[RepoSibling]) -> Iterator[tuple[str, RemoteFile]]:
+    """The files at the top of a repository, as it lists them."""
+    for sibling in siblings:
+        size, sha256 = sibling.size, sibling.lfs.sha256 if sibling.lfs else None
+        if size is None or not _is_plain(sibling.rfilename):
+            continue
+        if type(size) is not int or size < 0:
+            raise ValueError(size)
+        if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(sha256)
+        git = None if sha256 else sibling.blob_id
+        yield sibling.rfilename, RemoteFile(nbytes=size, sha256=sha256, git=git)
 
 
 def _is_plain(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from tests.hub.content import Content
 from tests.hub.messages import Delivery, Request, Response, refuse
 from tests.hub.state import Refusal
 
@@ -41,6 +42,17 @@ class Fail(Fault):
         response = refuse(Refusal(self.status, self.code, self.message))
         more = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return replace(response, headers={**response.headers, **more, **self.headers})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Fault):
+    """Something else than a Hub says, and no error: a page to log in to a network."""
+
+    body: bytes
+
+    def before(self, request: Request) -> Response:
+        content = Content.of(self.body)
+        return Response(content=content, length=len(self.body))
 
 
 @dataclass(frozen=True, slots=True)

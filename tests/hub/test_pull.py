@@ -1,8 +1,11 @@
 """Sources of the Hub: planned from kilobytes, fetched as far as they are read, held to digests."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from tests.cli.checkpoints import file_bytes, llama_config, llama_tensors, write_checkpoint
 from tests.hub.faults import (
+    Answer,
     ChangeETag,
     Cut,
     Fail,
@@ -18,11 +22,16 @@ from tests.hub.faults import (
     Meanwhile,
     Redirect,
     Reset,
+    Stall,
     WrongContentRange,
 )
 from tests.hub.loopback import CANARY, LoopbackHub
 
 CHECKPOINT, USAGE = 5, 2
+
+ROOT = Path(__file__).parents[2]
+
+MODULE = (sys.executable, "-m", "tests.hub.launch")
 
 LINEAR = "{linear: {models: [a, b], weights: [0.3, 0.7]}}"
 
@@ -55,8 +64,10 @@ class Desk:
         self, wrapper: tuple[str, ...], *arguments: str | Path, **environment: str
     ) -> Done:
         done = subprocess.run(
-            [*wrapper, sys.executable, "-m", "tensorsurgeon", *map(str, arguments)],
-            env=self.hub.environment(**environment),
+            [*wrapper, *MODULE, *map(str, arguments)],
+            env=self.hub.environment(
+                PYTHONPATH=str(ROOT), HF_HUB_DOWNLOAD_TIMEOUT="2", **environment
+            ),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -219,7 +230,7 @@ def test_without_a_network_the_cache_is_enough_and_it_is_said(
 
 
 def test_nothing_in_the_cache_and_no_network_is_told(desk: Desk) -> None:
-    path = desk.recipe()
+    path = desk.recipe("a")
     assert "HF_HUB_OFFLINE is set" in desk.refused("plan", path, HF_HUB_OFFLINE="1")
     assert "check the network" in desk.refused("plan", path, HF_ENDPOINT="http://127.0.0.1:9")
 
@@ -366,7 +377,7 @@ def test_flipped_bit_is_found_and_the_next_run_completes(
     assert desk.run("plan", path).code == 0
     desk.hub.faults.add(FlipBit(50_000), host="cdn", skip=6)
     message = desk.refused("apply", path)
-    assert "has other bytes than the repository's digest is of" in message
+    assert "has other bytes than its repository says" in message
     assert desk.run("apply", path).code == 0
     assert without_manifest(desk.folder / "out") == want
 
@@ -397,9 +408,112 @@ def test_cache_that_cannot_take_a_shard_is_told_and_the_next_run_goes_on(
     assert without_manifest(desk.folder / "out") == want
 
 
-def test_interrupted_fetch_goes_on(desk: Desk, want: dict[str, bytes]) -> None:
-    desk.hub.faults.add(Cut(60_000), host="cdn", skip=6, times=None)
-    assert desk.run("apply", desk.recipe()).code == CHECKPOINT
+def shards_in_cache(desk: Desk, name: str) -> list[Path]:
+    return sorted(desk.hub.home.glob(f"hub/models--org--{name}/snapshots/*/*.safetensors"))
+
+
+def test_cache_whose_repositories_share_their_blobs_is_read(
+    desk: Desk, want: dict[str, bytes]
+) -> None:
+    """As the client lays it out where it has its own protocol for large files."""
+    path = desk.recipe()
+    assert desk.run("apply", path).code == 0
+    shared = desk.hub.home / "hub" / "blobs"
+    for number, link in enumerate([*shards_in_cache(desk, "a"), *shards_in_cache(desk, "b")]):
+        blob = link.parent / os.readlink(link)
+        other = shared / f"{number:02x}" / f"{number:064x}"
+        other.parent.mkdir(parents=True)
+        blob.rename(other)
+        blob.symlink_to(other)
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        done = desk.run("apply", path, "--overwrite", **environment)
+        assert done.code == 0, done.err
+        assert without_manifest(desk.folder / "out") == want
+    manifest = json.loads((desk.folder / "out" / "tensorsurgeon.json").read_text())
+    stored = {f"{number:064x}" for number in range(6)}
+    said = {file["sha256"] for file in manifest["sources"]["a"]["files"].values()}
+    assert not said & stored
+
+
+@pytest.mark.parametrize("when", ["before it was looked at", "after it was found intact"])
+def test_damage_in_the_cache_is_found(when: str, desk: Desk, want: dict[str, bytes]) -> None:
+    path = desk.recipe()
+    assert desk.run("apply", path).code == 0
+    blob = shards_in_cache(desk, "b")[1].resolve()
+    data = bytearray(blob.read_bytes())
+    data[-5] ^= 1
+    blob.write_bytes(data)
+    if when == "before it was looked at":
+        for mark in desk.hub.home.rglob(".tensorsurgeon/*"):
+            mark.unlink()
+    done = desk.run("apply", path, "--overwrite")
+    assert done.code == CHECKPOINT, done.err
+    assert "has other bytes than its repository says" in done.err
+    assert not blob.exists()
+    assert desk.run("apply", path, "--overwrite").code == 0
+    assert without_manifest(desk.folder / "out") == want
+
+
+def test_what_was_found_intact_is_not_digested_again(desk: Desk) -> None:
+    path = desk.recipe()
+    assert desk.run("apply", path).code == 0
+    marks = {mark: mark.stat().st_mtime_ns for mark in desk.hub.home.rglob(".tensorsurgeon/*")}
+    assert len(marks) == 6
+    assert desk.run("apply", path, "--overwrite").code == 0
+    assert marks == {m: m.stat().st_mtime_ns for m in desk.hub.home.rglob(".tensorsurgeon/*")}
+
+
+def test_flipped_bit_of_a_small_file_is_found(desk: Desk, want: dict[str, bytes]) -> None:
+    desk.hub.faults.add(FlipBit(5), target="tokenizer.json", method="GET")
+    assert "has other bytes than its repository says" in desk.refused("apply", desk.recipe())
+    assert desk.run("apply", desk.recipe()).code == 0
+    assert without_manifest(desk.folder / "out") == want
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["plan", "apply"])
+def test_signal_ends_a_run_whatever_the_network_does(
+    words: str, number: signal.Signals, desk: Desk, want: dict[str, bytes]
+) -> None:
+    desk.hub.faults.add(
+        Fail(429, retry_after=60) if words == "plan" else Stall(60, after_bytes=100),
+        host="cdn",
+        skip=0 if words == "plan" else 6,
+        times=None,
+    )
+    with subprocess.Popen(
+        [*MODULE, words, str(desk.recipe())],
+        env=desk.hub.environment(PYTHONPATH=str(ROOT)),
+        cwd=desk.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        expected = 3 if words == "plan" else 7
+        while len(desk.hub.log.select(host="cdn")) < expected and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        try:
+            _, err = process.communicate(timeout=15)
+        finally:
+            process.kill()
+    assert process.returncode == (130 if number == signal.SIGINT else 143), err
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in err
     desk.hub.faults.clear()
     assert desk.run("apply", desk.recipe()).code == 0
     assert without_manifest(desk.folder / "out") == want
+
+
+def test_secret_in_the_endpoint_is_not_shown(desk: Desk) -> None:
+    message = desk.refused("plan", desk.recipe("a"), HF_ENDPOINT="http://user:s3cr3t@127.0.0.1:9")
+    assert "http://127.0.0.1:9" in message
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize("body", ["<html>log in to the network</html>", "[]", "{}"])
+def test_answer_that_is_no_hubs_is_told(body: str, desk: Desk) -> None:
+    desk.hub.faults.add(Answer(body.encode()), target="/api/models/org/a", times=None)
+    assert "does not answer like a Hub" in desk.refused("plan", desk.recipe())
