@@ -1,5 +1,6 @@
 """However a system can write, the bytes are the same."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,24 @@ def test_bytes_are_the_same_on_file_systems_of_other_kinds(
     done = run_under(mounts, "apply", tmp_path / "recipe.yaml", *flags)
     assert (done.returncode, done.stderr) == (0, "")
     assert file_bytes(made) == expected
+
+
+@pytest.mark.parametrize("most", [1000, 4096, 10_000])
+def test_bytes_are_the_same_where_the_system_takes_few_at_a_time(
+    most: int,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Direct writes too, of which the rest then begins inside of a page."""
+    write, short = os.pwrite, []
+
+    def pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+        short.append(len(data) > most)
+        return write(descriptor, data[:most], offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    assert command("apply", tmp_path / "recipe.yaml", "-o", tmp_path / "out").code == 0
+    assert sum(short) > 10
+    assert file_bytes(tmp_path / "out") == expected
