@@ -123,6 +123,8 @@ def test_keys_of_the_json_plan_are_these(planned: dict[str, Any]) -> None:
         "sources",
         "output",
         "parameters",
+        "repos",
+        "fetched",
         "bytes_read",
         "bytes_written",
         "disk_free",
