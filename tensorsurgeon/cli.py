@@ -141,12 +141,11 @@ def apply(
         say(report.layer_map_text(plan))
     if not stream and not api.has_room_to_fetch(plan):
         stream = True
-        say("note: the cache has no room for the shards: they are streamed, and not stored")
+        if not quiet:
+            say("note: the cache has no room for the shards: they are streamed, and not stored")
     lacking = plan.to_fetch(shards=not stream)
     if lacking and not quiet:
         _say_fetching(lacking.values())
-    with progress_on(quiet=quiet) as progress:
-        plan = api.fetch(plan, stream=stream, progress=progress)
     with progress_on(quiet=quiet) as progress:
         result = api.apply(
             plan,

@@ -7,8 +7,7 @@ as resident.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged
 from tensorsurgeon.errors import CheckpointError, fix_for
@@ -27,9 +26,12 @@ class Reader(Protocol):
     def check_unchanged(self) -> None:
         """Whether all that was read belongs together."""
 
+    def close(self) -> None:
+        """Close every file; the threads have finished."""
+
 
 class ShardReader:
-    """Open files of the checkpoints that are read, by path; close it, or use it in a `with`.
+    """Open files of the checkpoints that are read, by path; to be closed.
 
     Args:
         files: their paths, and what they were when their headers were read.
@@ -95,17 +97,6 @@ class ShardReader:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def header_bytes(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.plan import Plan, SidecarFile
 from tensorsurgeon.specs import Progress
 
-OpenReader = Callable[[Plan, Path], AbstractContextManager[Reader]]
+OpenReader = Callable[[Plan, Path], Reader]
 
 AFRESH = "starting afresh, without what an interrupted run has left: "
 CHANGED = "files of it are gone or have changed"
@@ -195,7 +195,7 @@ class _Run:
     ) -> Result:
         plan = self.plan
         with ExitStack() as stack:
-            reader = stack.enter_context(self._reader())
+            reader = stack.enter_context(closing(self._reader()))
             shards = ShardFiles(self.disk, self.place.checkpoint)
             stack.callback(shards.close)
             journal = self._journal(record, shards)
@@ -210,7 +210,7 @@ class _Run:
             self._write_others(journal)
             return self._publish(threads, overwrite=overwrite, resumed=resumed, workers=workers)
 
-    def _reader(self) -> AbstractContextManager[Reader]:
+    def _reader(self) -> Reader:
         if self.open_reader is not None:
             return self.open_reader(self.plan, self.place.root)
         identities = self.plan.identities

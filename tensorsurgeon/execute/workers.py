@@ -5,19 +5,16 @@ from collections import deque
 from collections.abc import Callable
 
 from tensorsurgeon.checkpoint import Reader
-from tensorsurgeon.errors import PlanError
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.journal import Journal
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.staging import TensorWriter
 from tensorsurgeon.plan import OutputTensor, Plan, Stored, batches, buffers_needed
+from tensorsurgeon.processors import run_threads
 from tensorsurgeon.specs import Progress
 
 Batch = tuple[OutputTensor, ...]
 """Tensors that are one and the same, in several places."""
-
-_TICK = 0.1
-"""Seconds between two calls of Progress."""
 
 
 class _StoppedError(Exception):
@@ -53,22 +50,11 @@ class Workers:
 
             self.compiled = COMPILED
         self._done = [0] * threads
-        workers = [
-            threading.Thread(target=self._work, args=(index,), name=f"tensors-{index}")
-            for index in range(threads)
-        ]
-        try:
-            for worker in workers:
-                _start(worker)
-            for worker in workers:
-                while worker.is_alive():
-                    worker.join(_TICK)
-                    progress(self._before + sum(self._done), self._total)
-        finally:
-            self._stop.set()
-            for worker in workers:
-                if worker.ident is not None:
-                    worker.join()
+
+        def tick() -> None:
+            progress(self._before + sum(self._done), self._total)
+
+        run_threads(self._work, threads, name="tensors", tick=tick, stop=self._stop)
         if self._failures:
             raise self._failures[0]
         progress(self._total, self._total)
@@ -120,12 +106,3 @@ class Workers:
             return digest_of_zeros(tensor.spec.nbytes, step)
 
         return make
-
-
-def _start(worker: threading.Thread) -> None:
-    try:
-        worker.start()
-    except RuntimeError as error:
-        raise PlanError(
-            f"a thread cannot be started: {error}", fix="use fewer with --threads"
-        ) from None

@@ -7,7 +7,7 @@ are not in the cache, only the headers are read, and stored nowhere.
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,8 @@ from tensorsurgeon.checkpoint import (
     Repo,
     open_checkpoint,
 )
-from tensorsurgeon.errors import CheckpointError, HubError
+from tensorsurgeon.checkpoint.header import HEADER_LIMIT
+from tensorsurgeon.errors import CheckpointError, HubError, printable
 from tensorsurgeon.hub.errors import explained, shown_endpoint
 from tensorsurgeon.hub.meter import meter
 from tensorsurgeon.hub.requests import read_part, retried
@@ -39,9 +40,6 @@ CONFIG = "config.json"
 
 START = 8192
 """Bytes read at first of a shard: most headers are shorter."""
-
-HEADER_LIMIT = 25_000_000
-"""Longest header that is asked for; of a longer one only the start is read, and it is refused."""
 
 CONNECTIONS = 8
 """Headers on their way at a time."""
@@ -86,7 +84,7 @@ def _open(asked: str, revision: str, folder: Path) -> Checkpoint:
     except _UnreachableError:
         found = open_checkpoint(folder, _cached(asked, revision, folder))
         note = f"{shown_endpoint()} cannot be reached: {asked}@{revision} is as the cache has it"
-        return replace(found, notes=(*found.notes, note))
+        return replace(found, notes=(*found.notes, printable(note)))
     limits = dict.fromkeys((n for n in repo.files if n.endswith(CONFIG)), CONFIG_LIMIT)
     if INDEX_NAME in repo.files:
         limits[INDEX_NAME] = INDEX_LIMIT
@@ -191,11 +189,8 @@ def _describe(name: str, revision: str, commit: str) -> Repo:
             fix="check HF_ENDPOINT and the proxy",
         ) from None
 
-    def starts(names: Sequence[str]) -> Mapping[str, bytes]:
-        return in_threads(partial(_start, repo), names, CONNECTIONS)
-
-    repo = Repo(name=name, revision=revision, commit=commit, files=files, starts=starts)
-    return repo
+    repo = Repo(name=name, revision=revision, commit=commit, files=files)
+    return replace(repo, starts=lambda names: in_threads(partial(_start, repo), names, CONNECTIONS))
 
 
 def _listed(siblings: Iterable[RepoSibling]) -> Iterator[tuple[str, RemoteFile]]:
@@ -228,7 +223,7 @@ def _start(repo: Repo, file: str) -> bytes:
             return first.data
         end = 8 + int(struct.unpack_from("<Q", first.data)[0])
         if end <= len(first.data) or end > min(size, 8 + HEADER_LIMIT):
-            return first.data[:end]
+            return first.data[:end]  # what is too long for a header is refused by its reader
         begin = len(first.data)
         rest = read_part(repo.name, repo.commit, file, begin, end - begin, size)
     if rest.etag != first.etag:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import httpx2
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from tensorsurgeon.checkpoint import FileIdentity, RemoteFile, Repo, ShardReader
@@ -51,7 +51,7 @@ class _Link:
                 raise CheckpointError(
                     "has changed while it was read", where=f"{self.repo}/{self.name}"
                 )
-            if str(response.url) != self.address.url:
+            if response.url.netloc != httpx2.URL(constants.ENDPOINT).netloc:
                 self.address = Address(url=str(response.url), is_signed=True)
 
     def is_expired(self, response: httpx2.Response) -> bool:
@@ -183,17 +183,6 @@ class HubReader:
     def close(self) -> None:
         """Close every file; the threads have finished."""
         self._local.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _readings(self) -> dict[StoredTensor, _Reading]:
         if not hasattr(self._of_thread, "readings"):

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from tensorsurgeon.checkpoint import FileIdentity, identify
 from tensorsurgeon.errors import CheckpointError, Problem
+from tensorsurgeon.processors import run_threads
 from tensorsurgeon.specs import Progress
 
 _BUFFER = 4 << 20
 """Bytes read at a time; a thread looks that often whether it shall stop."""
-
-_TICK = 0.1
-"""Seconds between two calls of Progress."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,22 +99,11 @@ class _Work:
     def run(self, threads: int, progress: Progress) -> None:
         """Digest every part, and raise the first thing that nobody foresaw."""
         self._done = [0] * min(threads, len(self._waiting))
-        workers = [
-            threading.Thread(target=self._work, args=(index,), name=f"digests-{index}")
-            for index in range(len(self._done))
-        ]
-        try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                while worker.is_alive():
-                    worker.join(_TICK)
-                    progress(sum(self._done), self._total)
-        finally:
-            self._stop.set()
-            for worker in workers:
-                if worker.ident is not None:
-                    worker.join()
+
+        def tick() -> None:
+            progress(sum(self._done), self._total)
+
+        run_threads(self._work, len(self._done), name="digests", tick=tick, stop=self._stop)
         if self._failures:
             raise self._failures[0]
         progress(self._total, self._total)
