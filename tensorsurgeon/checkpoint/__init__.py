@@ -5,6 +5,12 @@ from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, Identity, o
 from tensorsurgeon.checkpoint.header import encode_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_LIMIT, INDEX_NAME
+from tensorsurgeon.checkpoint.license import (
+    CARD_NAME,
+    License,
+    common_license,
+    license_of,
+)
 from tensorsurgeon.checkpoint.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -15,6 +21,7 @@ from tensorsurgeon.checkpoint.reading import Reader, ShardReader, header_bytes
 from tensorsurgeon.checkpoint.remote import RemoteFile, Repo
 
 __all__ = [
+    "CARD_NAME",
     "CONFIG_LIMIT",
     "INDEX_LIMIT",
     "INDEX_NAME",
@@ -23,16 +30,19 @@ __all__ = [
     "Checkpoint",
     "FileIdentity",
     "Identity",
+    "License",
     "Manifest",
     "Reader",
     "RemoteFile",
     "Repo",
     "ShardReader",
     "check_unchanged",
+    "common_license",
     "encode_header",
     "encode_manifest",
     "header_bytes",
     "identify",
+    "license_of",
     "open_checkpoint",
     "read_config",
     "read_manifest",

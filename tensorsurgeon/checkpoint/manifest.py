@@ -6,12 +6,12 @@ Form 1, JSON in UTF-8, keys in this order::
     "format": "tensorsurgeon-manifest",
     "version": 1,
     "tensorsurgeon": "0.1.0",                 the program's version
-    "recipe": {"sha256": …, "text": …},       as it was read, comments and all
+    "recipe": {"sha256": …, "text": …},       of what was read; that without local paths
     "seed": 0,
     "sources": {NAME: {"folder": …, "config": SHA-256, "manifest": SHA-256 or null,
                        "files": {FILE: {"bytes": …, "header": SHA-256}}}},
     "layer_map": [{"sources": [[NAME, layer], …], "new": …, "seam": …}, …],
-    "files": {FILE: {"bytes": …, "sha256": …}},           all but the shards and the manifest
+    "files": {FILE: {"bytes": …, "sha256": …}},           the others, but for README.md
     "shards": {FILE: {"bytes": …, "header_bytes": …, "header": SHA-256}},
     "tensors": {NAME: {"dtype": …, "shape": […], "shard": FILE, "offset": …, "sha256": …,
                        "origin": ORIGIN}, …},
@@ -28,7 +28,8 @@ included; one of a tensor is over its bytes as they are stored. ORIGIN is one of
 
 Everything but `created` is the same whenever the same recipe is applied to the same inputs. There,
 `binding` tells one command's work from another's, `run` one run's, and `digest` is the SHA-256 of
-all bytes of the manifest before the digest itself, so that no byte of the folder can change unseen.
+all bytes of the manifest before the digest itself, so that no byte of the folder can change unseen;
+but those of README.md, the model card, which is there to be edited.
 """
 
 import hashlib

@@ -38,6 +38,7 @@ def binding_of(plan: Plan) -> str:
         [[tensor.spec.name, origin_of(tensor.node)] for tensor in plan.tensors],
         plan.config,
         [[sidecar.name, _digest(sidecar.data)] for sidecar in plan.sidecars],
+        [[own.name, _digest(own.data)] for own in plan.own_files if own.recorded],
         commits,
         [
             [str(path), found.nbytes, found.modified, found.inode]
@@ -79,7 +80,7 @@ def make_manifest(
         tensorsurgeon=__version__,
         recipe={
             "sha256": hashlib.sha256(plan.recipe_text.encode()).hexdigest(),
-            "text": plan.recipe_text,
+            "text": plan.shown_recipe,
         },
         seed=plan.seed,
         sources={name: _source(plan, folder) for name, folder in plan.sources.items()},

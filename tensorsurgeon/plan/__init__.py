@@ -4,12 +4,13 @@ from tensorsurgeon.plan.forecast import buffers_needed, memory_needed, threads_w
 from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
 from tensorsurgeon.plan.planner import OutputTensor, Plan, batches, make_plan, read_twice
-from tensorsurgeon.plan.sidecars import SidecarFile
+from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 
 __all__ = [
     "Geometric",
     "Node",
     "OutputTensor",
+    "OwnFile",
     "Plan",
     "Shard",
     "SidecarFile",

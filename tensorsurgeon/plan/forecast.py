@@ -23,22 +23,26 @@ _PER_THREAD = 1_000_000
 """Bytes a thread takes of its own: stack, allocator."""
 
 
-def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int) -> int:
+def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int, beside: int = 0) -> int:
     """Peak resident bytes of a run.
 
     Args:
         jobs: what each tensor of the result is made of, and the dtype it is written in.
         threads: how many are worked on at a time.
+        beside: bytes that something else takes meanwhile, as fetching.
     """
     listed = list(jobs)
     buffers = buffers_needed(listed)
     base = COMPUTING_BASE if buffers else COPYING_BASE
     # Beside the values: a span as it is stored, and one of words on the way to it.
     scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
-    return base + _PER_TENSOR * len(listed) + threads * (STAGING + PAGE + scratch + _PER_THREAD)
+    own = STAGING + PAGE + scratch + _PER_THREAD
+    return base + beside + _PER_TENSOR * len(listed) + threads * own
 
 
-def threads_within(jobs: Iterable[tuple[Node, DType]], threads: int, budget: int) -> int:
+def threads_within(
+    jobs: Iterable[tuple[Node, DType]], threads: int, budget: int, beside: int = 0
+) -> int:
     """The most threads, up to `threads`, that stay within a memory budget in bytes.
 
     Raises:
@@ -46,9 +50,9 @@ def threads_within(jobs: Iterable[tuple[Node, DType]], threads: int, budget: int
     """
     listed = list(jobs)
     for count in range(threads, 0, -1):
-        if memory_needed(listed, count) <= budget:
+        if memory_needed(listed, count, beside) <= budget:
             return count
-    least = memory_needed(listed, 1)
+    least = memory_needed(listed, 1, beside)
     raise PlanError(
         f"a budget of {size_text(budget)} is too small: one thread needs {size_text(least)}",
         fix=f"--max-memory {-(-least // 1_000_000)}MB or more",

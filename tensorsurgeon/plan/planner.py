@@ -17,9 +17,10 @@ from tensorsurgeon.plan.layout import Shard, lay_out
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
 from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros, bytes_read, read_twice_in, stored_in
-from tensorsurgeon.plan.sidecars import CODE_DROPPED, SidecarFile, sidecars_of
+from tensorsurgeon.plan.sidecars import CODE_DROPPED, OwnFile, SidecarFile, sidecars_of
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
+from tensorsurgeon.recipe.portable import is_local, portable_path, portable_text
 from tensorsurgeon.specs import PAGE, TORCH_NAMES, DType, LayerOrigin, StoredTensor, TensorSpec
 
 
@@ -57,8 +58,10 @@ class Plan:
     Attributes:
         recipe: name of the recipe, for messages.
         recipe_text: the recipe as it was read.
+        shown_recipe: the same without paths of this machine, as it goes along.
         seed: of methods that draw random numbers.
         sources: the folder each source of the recipe was found in.
+        depths: how many layers each of them has.
         repos: the commit that a folder is of, for those in the Hub's cache.
         identities: the sources' files, as they were before they were read.
         tensors: the tensors of the result, in the order of shards and offsets.
@@ -68,12 +71,16 @@ class Plan:
         layer_map: where each of its layers came from.
         notes: what the user should know before the start.
         destination: the folder to make, where the recipe or the caller names one.
+        push: the repository it goes to as well, where one is named.
+        own_files: files that are made here and go along: model card, recipe, layer map.
     """
 
     recipe: str
     recipe_text: str
+    shown_recipe: str
     seed: int
     sources: Mapping[str, Path]
+    depths: Mapping[str, int]
     repos: Mapping[Path, Repo]
     identities: Mapping[Path, Identity]
     tensors: tuple[OutputTensor, ...]
@@ -83,6 +90,8 @@ class Plan:
     layer_map: tuple[LayerOrigin, ...]
     notes: tuple[str, ...]
     destination: Path | None = None
+    push: str | None = None
+    own_files: tuple[OwnFile, ...] = ()
 
     @cached_property
     def bytes_read(self) -> int:
@@ -93,6 +102,12 @@ class Plan:
     def bytes_written(self) -> int:
         """Bytes of the result's shards, headers included."""
         return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def bytes_beside(self) -> int:
+        """Bytes of the files that go along."""
+        beside = sum(sidecar.identity.nbytes for sidecar in self.sidecars)
+        return beside + sum(len(own.data) for own in self.own_files)
 
     @property
     def parameters(self) -> int:
@@ -204,6 +219,8 @@ class _Planner:
         self.problems: list[Problem] = []
         self._models: dict[str, Model] = {}
         self._folders: dict[str, Checkpoint] = {}
+        self._depths: dict[str, int] = {}
+        self._inline: dict[str, str] = {}
 
     def plan(self) -> Plan:
         result = self._model(self.recipe.result, "result")
@@ -230,8 +247,10 @@ class _Planner:
         return Plan(
             recipe=self.name,
             recipe_text=self.text,
+            shown_recipe=portable_text(self.text),
             seed=self.recipe.seed,
             sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
+            depths=self._depths,
             repos={c.path: c.repo for c in self._folders.values() if c.repo is not None},
             identities={
                 path: identity
@@ -258,16 +277,24 @@ class _Planner:
             return self._models[name]
         if isinstance(expression, Source):
             checkpoint = self.checkpoints[expression.path]
-            label = expression.path if label in ("", "result") else label
+            label = self._inline_label(expression.path) if label in ("", "result") else label
             if label not in self._folders:
                 self.notes += [f"'{label}': {note}" for note in checkpoint.notes]
-            self._folders[label] = checkpoint
-            return source_model(label, checkpoint, expression.layers)
+            model = source_model(label, checkpoint, expression.layers)
+            self._folders[label], self._depths[label] = checkpoint, model.architecture.depth
+            return model
         operands = [self._model(operand, "") for operand in expression.operands()]
         try:
             return self._apply(expression, operands)
         except TensorSurgeonError as error:
             raise self._located(error, expression) from None
+
+    def _inline_label(self, path: str) -> str:
+        """What to call a source that stands in an expression: its path, unless that is local."""
+        if path not in self._inline:
+            taken = {*self.recipe.models, *self._inline.values()}
+            self._inline[path] = portable_path(path, taken) if is_local(path) else path
+        return self._inline[path]
 
     def _apply(self, operator: Operator, operands: list[Model]) -> Model:
         self.notes.extend(config_differences(operands))

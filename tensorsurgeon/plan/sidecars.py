@@ -34,6 +34,21 @@ class SidecarFile:
     data: bytes | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnFile:
+    """A small file that goes along and is of no source: it is made here.
+
+    Attributes:
+        name: its name in the result.
+        data: its bytes.
+        recorded: whether the manifest has its digest. One that has not is free to be edited.
+    """
+
+    name: str
+    data: bytes
+    recorded: bool = True
+
+
 def sidecars_of(donor: Checkpoint, tokenizer: Checkpoint, *, code: bool) -> Iterator[SidecarFile]:
     """The files that go along with a result.
 

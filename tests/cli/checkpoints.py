@@ -215,6 +215,10 @@ def file_bytes(folder: Path) -> dict[str, bytes]:
     return found
 
 
+CARD = ("README.md", "layer_map.svg", "recipe.yaml")
+"""What tells people of a result; tests/card looks at it."""
+
+
 def shard_bytes(header: Mapping[str, Any] | bytes, data: bytes = b"") -> bytes:
     """A safetensors file laid by hand: the length, the header unpadded, the data."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.checkpoints import (
+    CARD,
     file_bytes,
     tiny_llama,
 )
@@ -49,7 +50,9 @@ def test_existing_output_is_refused_and_overwritten_only_when_asked(
         f"{old}: is already there\n  fix: --overwrite replaces it\n"
     )
     assert command("apply", path, "--overwrite").code == 0
-    assert sorted(file_bytes(old)) == ["config.json", "model.safetensors", "tensorsurgeon.json"]
+    made = {*CARD, "config.json", "model.safetensors", "tensorsurgeon.json"}
+    assert file_bytes(old).keys() == made
+    assert (old / "README.md").read_text() != "of the old one"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b", "out", "recipe.yaml"]
 
 
@@ -91,11 +94,11 @@ def test_output_below_a_file_is_refused(
 def test_full_disk_is_foreseen(tmp_path: Path, recipe: WriteRecipe) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    # A file system of two pages: the result's header alone takes one.
+    # A file system of two pages: the result's header alone takes one, its card another.
     setup = f"mount -t tmpfs -o size=8k none '{disk}'; echo x > '{disk}/x'"
     done = run_under(namespace(setup), "apply", recipe(COPY), "-o", disk / "out")
     assert done.returncode == PLAN
-    assert done.stderr.startswith(f"{disk / 'out'}: needs 7.")
+    assert done.stderr.startswith(f"{disk / 'out'}: needs 9.")
     assert done.stderr.endswith(
         f" kB, but the disk of {disk} has 4.1 kB free\n"
         "  fix: free space there, or choose another disk with -o\n"

@@ -8,7 +8,7 @@ import pytest
 
 from tensorsurgeon.arch import without_code
 from tensorsurgeon.checkpoint import open_checkpoint
-from tests.cli.checkpoints import llama_config
+from tests.cli.checkpoints import CARD, llama_config
 from tests.cli.conftest import Refused, WriteRecipe
 from tests.cli.processes import run_under
 
@@ -87,7 +87,7 @@ def test_code_and_pickles_are_not_opened_and_templates_are_bytes(
         return
     out = tmp_path / "out"
     assert {name: (out / name).read_bytes() for name in TOKENIZER | OTHER} == TOKENIZER | OTHER
-    ours = {"config.json", "model.safetensors", "tensorsurgeon.json"}
+    ours = {"config.json", "model.safetensors", "tensorsurgeon.json", *CARD}
     assert {file.name for file in out.iterdir()} - ours == set(TOKENIZER | OTHER)
     assert "\x1b" not in done.stderr
 
