@@ -9,27 +9,25 @@
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
+from tensorsurgeon.card import with_card
+from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
 from tensorsurgeon.errors import (
-    CheckpointError,
-    HubError,
     PlanError,
-    Problem,
     RecipeError,
-    TensorSurgeonError,
+    VerifyError,
     did_you_mean,
-    shortened,
 )
 from tensorsurgeon.execute import (
     OpenReader,
     Result,
     check_destination,
+    check_workplace,
+    deliver_plan,
     is_finished,
     run_plan,
 )
@@ -37,10 +35,12 @@ from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
-from tensorsurgeon.recipe import Operator, Recipe, Source, json_schema, parse_recipe
+from tensorsurgeon.recipe import Recipe, Source, json_schema, parse_recipe
+from tensorsurgeon.sources import HUB, beside, check_usable, open_source, open_sources
 from tensorsurgeon.specs import Progress
 
-_HUB = "hf://"
+if TYPE_CHECKING:
+    from tensorsurgeon.hub import Pushed, Target
 
 COPYING_THREADS = 4
 """Threads that keep a fast disk busy where nothing is computed."""
@@ -51,6 +51,7 @@ def plan(
     *,
     output: str | Path | None = None,
     sources: Mapping[str, str | Path] | None = None,
+    push: str | None = None,
     copy_code: bool = False,
 ) -> Plan:
     """Read a recipe and its sources' headers, and work out every byte of the result.
@@ -59,6 +60,7 @@ def plan(
         recipe: the recipe's file. Paths in it are relative to its folder.
         output: the folder to make, in place of the recipe's; relative to the working folder.
         sources: folders, or `hf://…`, in place of sources of the recipe, by their names there.
+        push: the repository the result goes to as well, in place of the recipe's; empty for none.
         copy_code: let Python files of the model go along, and configs name their classes.
 
     Raises:
@@ -66,11 +68,17 @@ def plan(
     """
     path = Path(recipe)
     data = _read_recipe(path)
-    parsed = parse_recipe(data, str(path), OPERATORS)
-    parsed = _with_sources(parsed, path, sources or {})
-    checkpoints = _open_sources(parsed, path)
+    written = parse_recipe(data, str(path), OPERATORS)
+    parsed = _with_sources(written, path, sources or {})
+    checkpoints = open_sources(parsed, path)
     made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
-    return replace(made, destination=_destination(parsed, path, output))
+    made = replace(
+        made,
+        destination=_destination(parsed, path, output),
+        push=parsed.output.push if push is None else push or None,
+    )
+    licenses = {name: license_of(folder) for name, folder in made.sources.items()}
+    return with_card(made, written, licenses)
 
 
 def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | None = None) -> int:
@@ -89,30 +97,59 @@ def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | Non
         computes = any(not tensor.is_copied for tensor in plan.tensors)
         threads = default_threads() if computes else min(default_threads(), COPYING_THREADS)
     most = min(threads, max(len(plan.tensors), 1))
-    return most if max_memory is None else threads_within(plan.jobs(), most, max_memory)
+    if max_memory is None:
+        return most
+    return threads_within(plan.jobs(), most, max_memory, _memory_beside(plan))
 
 
 def memory_for(plan: Plan, threads: int) -> int:
     """Forecast of the peak resident bytes of a run with so many threads."""
-    return memory_needed(plan.jobs(), threads)
+    return memory_needed(plan.jobs(), threads, _memory_beside(plan))
 
 
-def check(plan: Plan, *, overwrite: bool = False) -> Path:
+def _memory_beside(plan: Plan) -> int:
+    """Bytes that the Hub's client takes, and fetching."""
+    if not plan.repos and plan.push is None:
+        return 0
+    from tensorsurgeon.hub import memory_beside
+
+    return memory_beside(plan)
+
+
+def spool_for(plan: Plan, threads: int) -> int:
+    """Most bytes of temporary files beside the output, where shards that are not here are streamed.
+
+    A method that reads a tensor twice keeps it there until the tensor is made.
+    """
+    if not plan.to_fetch():
+        return 0
+    from tensorsurgeon.hub import spool_needed
+
+    return spool_needed(plan, threads)
+
+
+def check(plan: Plan, *, overwrite: bool = False, push_only: bool = False) -> Path:
     """Whether the result can go where it shall; returns that folder.
 
     Raises:
         PlanError: no folder is named, or it must not or cannot be written.
     """
+    if push_only:
+        return _check_push_only(plan)
     if plan.destination is None:
         raise PlanError(
             "the recipe names no output folder",
             where=plan.recipe,
             fix="give one with -o, or as output: path in the recipe",
         )
-    beside = sum(sidecar.identity.nbytes for sidecar in plan.sidecars)
-    nbytes = plan.bytes_written + beside
+    nbytes = plan.bytes_written + plan.bytes_beside
     replaces = overwrite or is_finished(plan, plan.destination)
-    check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
+    try:
+        check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
+    except PlanError as error:
+        if plan.push is not None and (plan.destination / MANIFEST_NAME).exists():
+            error.add_note("'tensorsurgeon push' sends what is there")
+        raise
     if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
         raise PlanError(
             f"holds the recipe {plan.recipe}",
@@ -122,12 +159,29 @@ def check(plan: Plan, *, overwrite: bool = False) -> Path:
     return plan.destination
 
 
-def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None) -> Plan:
+def _check_push_only(plan: Plan) -> Path:
+    """As `check`, where of the result one shard at a time is on the disk."""
+    if plan.push is None:
+        raise PlanError(
+            "the recipe names no repository to push to",
+            where=plan.recipe,
+            fix="give one with --push, or as output: push in the recipe",
+        )
+    place = plan.destination or Path(plan.push.partition("@")[0].rpartition("/")[2])
+    largest = max((shard.nbytes for shard in plan.shards), default=0)
+    check_workplace(place, plan.sources.values(), largest + plan.bytes_beside)
+    return place
+
+
+def fetch(
+    plan: Plan, *, stream: bool = False, frugal: bool = False, progress: Progress | None = None
+) -> Plan:
     """Fetch what a plan reads of the Hub and the cache lacks; hold all of it against its digests.
 
     Args:
         plan: from `plan`.
         stream: leave the shards where they are, since they will be streamed.
+        frugal: take no more memory than `memory_for` says, though it may take longer.
         progress: called a few times a second with bytes done and bytes in all.
 
     Returns:
@@ -141,7 +195,7 @@ def fetch(plan: Plan, *, stream: bool = False, progress: Progress | None = None)
         return plan
     from tensorsurgeon.hub import fetch
 
-    return fetch(plan, shards=not stream, progress=progress)
+    return fetch(plan, shards=not stream, frugal=frugal, progress=progress)
 
 
 def has_room_to_fetch(plan: Plan) -> bool:
@@ -153,12 +207,23 @@ def has_room_to_fetch(plan: Plan) -> bool:
     return has_room(plan)
 
 
+def cache_free(plan: Plan) -> int | None:
+    """Free bytes where what a plan fetches would go; None where it fetches nothing."""
+    if not plan.to_fetch():
+        return None
+    from tensorsurgeon.hub import cache_free
+
+    return cache_free()
+
+
 def apply(
     plan: Plan,
     *,
     overwrite: bool = False,
     resume: bool = True,
     stream: bool = False,
+    push_only: bool = False,
+    public: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress | None = None,
@@ -167,13 +232,15 @@ def apply(
     """Write what a plan describes. The output folder appears whole or not at all.
 
     What an interrupted run of the same plan has made is not made again. What the plan reads of the
-    Hub is fetched first.
+    Hub is fetched first. Where the plan names a repository, the result is pushed to it.
 
     Args:
         plan: from `plan`.
         overwrite: replace a checkpoint that is there.
         resume: go on from what an interrupted run has left.
         stream: read tensors of the Hub as they are merged, and store none.
+        push_only: send each shard as soon as it is complete, and keep none.
+        public: make the repository a public one, if it has to be made.
         threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
         progress: called a few times a second with bytes done and bytes in all.
@@ -186,16 +253,34 @@ def apply(
             folder, for the next run to go on from.
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory)
-    destination = check(plan, overwrite=overwrite)
-    fetched = fetch(plan, stream=stream, progress=progress)
+    place = check(plan, overwrite=overwrite, push_only=push_only)
+    target = None if plan.push is None else open_target(plan.push, public=public)
+    if target is not None and target.is_new and notice is not None:
+        notice(f"made the repository {target.repo}")
+    frugal = max_memory is not None
+    fetched = fetch(plan, stream=stream, frugal=frugal, progress=progress)
     open_reader: OpenReader | None = None
     if fetched.to_fetch():
         from tensorsurgeon.hub import HubReader
 
         open_reader = HubReader
-    return run_plan(
+    if push_only:
+        from tensorsurgeon.hub import HubDelivery
+
+        assert target is not None
+        return deliver_plan(
+            fetched,
+            place,
+            HubDelivery(target),
+            threads=count,
+            resume=resume,
+            progress=progress,
+            notice=notice,
+            open_reader=open_reader,
+        )
+    result = run_plan(
         fetched,
-        destination,
+        place,
         threads=count,
         overwrite=overwrite,
         resume=resume,
@@ -203,6 +288,77 @@ def apply(
         notice=notice,
         open_reader=open_reader,
     )
+    if target is None:
+        return result
+    try:
+        pushed = push_to(target, place, progress=progress)
+    except BaseException as error:
+        error.add_note(
+            f"the checkpoint is complete in {place}: 'tensorsurgeon push' sends it to {target}"
+        )
+        raise
+    return replace(result, address=pushed.address)
+
+
+def open_target(name: str, *, public: bool = False) -> "Target":
+    """Open a repository for writing, and make it if it is not there.
+
+    Args:
+        name: `org/name`, or `org/name@branch`.
+        public: whether one that is made is public.
+
+    Raises:
+        PushError: no token, no right to write there, no network, or no name of a repository.
+    """
+    from tensorsurgeon.hub import open_target
+
+    return open_target(name, public=public)
+
+
+def push(
+    folder: str | Path,
+    name: str,
+    *,
+    public: bool = False,
+    message: str | None = None,
+    progress: Progress | None = None,
+) -> "Pushed":
+    """Put a checkpoint folder to the Hub in one commit; one that has a manifest is verified first.
+
+    Args:
+        folder: the checkpoint.
+        name: `org/name`, or `org/name@branch`; made if need be.
+        public: whether a repository that is made is public.
+        message: the commit's.
+        progress: called a few times a second with bytes done and bytes in all.
+
+    Raises:
+        CheckpointError: it is no sound checkpoint.
+        VerifyError: it is not what its manifest says.
+        PushError: nothing was committed; or what was is not what was sent, and the message says so.
+    """
+    path = Path(folder)
+    checkpoint = open_checkpoint(path)
+    target = open_target(name, public=public)
+    if (checkpoint.path / MANIFEST_NAME).exists():
+        from tensorsurgeon.verify import verify
+
+        if problems := verify(path, progress=progress).problems:
+            raise VerifyError.of(problems)
+    return push_to(target, path, message=message, progress=progress)
+
+
+def push_to(
+    target: "Target",
+    folder: Path,
+    *,
+    message: str | None = None,
+    progress: Progress | None = None,
+) -> "Pushed":
+    """Put a checkpoint folder to a target that is open; raises as `push`."""
+    from tensorsurgeon.hub import MESSAGE, push_folder
+
+    return push_folder(folder, target, message=message or MESSAGE, progress=progress)
 
 
 def inspect(checkpoint: str | Path) -> Checkpoint:
@@ -211,10 +367,7 @@ def inspect(checkpoint: str | Path) -> Checkpoint:
     Args:
         checkpoint: a folder, or a repository of the Hub.
     """
-    name = str(checkpoint)
-    if _is_repo(name) and not Path(checkpoint).exists():
-        return _open_repo(name, Path(checkpoint))
-    return open_checkpoint(Path(checkpoint))
+    return open_source(str(checkpoint))
 
 
 def schema() -> dict[str, Any]:
@@ -247,94 +400,18 @@ def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path])
                 fix=did_you_mean(name, known),
             )
         place = str(folder)
-        place = place if place.startswith(_HUB) else os.path.abspath(place)
+        place = place if place.startswith(HUB) else os.path.abspath(place)
         models[name] = source.model_copy(update={"path": place})
     return recipe.model_copy(update={"models": models})
-
-
-def _open_sources(recipe: Recipe, path: Path) -> dict[str, Checkpoint]:
-    """Open every source once; what is wrong with several of them is reported together."""
-    opened: dict[str, Checkpoint] = {}
-    failed: list[TensorSurgeonError] = []
-    for source in _sources_of(recipe):
-        if source.path in opened:
-            continue
-        try:
-            opened[source.path] = _open(source, path)
-        except TensorSurgeonError as error:
-            failed.append(error)
-    if len(failed) == 1:
-        raise failed[0]
-    if failed:
-        problems: dict[Problem, None] = dict.fromkeys(p for error in failed for p in error.problems)
-        raise CheckpointError.of(problems)
-    return opened
-
-
-def _sources_of(recipe: Recipe) -> Iterator[Source]:
-    waiting = deque([*recipe.models.values(), recipe.result])
-    while waiting:
-        expression = waiting.popleft()
-        if isinstance(expression, Source):
-            yield expression
-        elif isinstance(expression, Operator):
-            waiting.extend(expression.operands())
-
-
-def _open(source: Source, recipe: Path) -> Checkpoint:
-    """A source: a folder relative to the recipe's own, or a repository of the Hub."""
-    path = source.path
-    where = f"{recipe}:{source.mark.line}:{source.mark.column}"
-    folder = _beside(recipe, path)
-    _check_usable(folder, where, CheckpointError)
-    if folder.exists():
-        return open_checkpoint(folder)
-    if not _is_repo(path):
-        beside = [e.name for e in folder.parent.glob("*/")] if folder.parent.is_dir() else []
-        fix = did_you_mean(folder.name, beside) if beside else ""
-        raise CheckpointError(f"there is no folder {folder}", where=where, fix=fix)
-    return _open_repo(path, folder)
-
-
-def _open_repo(name: str, folder: Path) -> Checkpoint:
-    from tensorsurgeon.hub import open_repo
-
-    try:
-        return open_repo(name)
-    except HubError as error:
-        if not name.startswith(_HUB):
-            error.add_note(f"there is no folder {folder} either")
-        raise
-
-
-def _is_repo(path: str) -> bool:
-    is_name = not path.startswith((".", "/", "~")) and path.partition("@")[0].count("/") == 1
-    return path.startswith(_HUB) or is_name
 
 
 def _destination(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:
     if output is None and recipe.output.path is None:
         return None
-    folder = _beside(path, recipe.output.path or "")
+    folder = beside(path, recipe.output.path or "")
     if output is not None:
         folder = Path(os.path.normpath(output))
     where = str(path) if output is None else "-o"
     for place in (folder, Workplace.of(folder).root):
-        _check_usable(place, where, PlanError)
+        check_usable(place, where, PlanError)
     return folder
-
-
-def _beside(recipe: Path, path: str) -> Path:
-    """A path as a recipe gives it: relative to the recipe's own folder, `~` for a home."""
-    return Path(os.path.normpath(recipe.parent / os.path.expanduser(path)))
-
-
-def _check_usable(path: Path, where: str, kind: type[TensorSurgeonError]) -> None:
-    """A path too long, or with a NUL in it, is refused here, not by the first call that uses it."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise kind(f"'{shortened(str(path))}' cannot be used: {reason}", where=where) from None

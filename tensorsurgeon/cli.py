@@ -11,7 +11,7 @@ import click
 
 from tensorsurgeon import __version__
 from tensorsurgeon.errors import TensorSurgeonError, printable
-from tensorsurgeon.specs import parse_size
+from tensorsurgeon.specs import parse_repo, parse_size
 from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
@@ -33,6 +33,16 @@ class _Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return parse_size(value)
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
+class _Repo(click.ParamType[str]):
+    name = "org/name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_repo(value)
         except ValueError as error:
             self.fail(printable(str(error)), param, ctx)
 
@@ -83,6 +93,16 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Use DIR, or hf://ORG/NAME, for the recipe's source NAME. Can be repeated.",
             ),
             click.option(
+                "--push",
+                type=_Repo(),
+                help="Push the result to this repository, in place of the recipe's output: push.",
+            ),
+            click.option(
+                "--no-push",
+                is_flag=True,
+                help="Push nothing, whatever the recipe says.",
+            ),
+            click.option(
                 "--threads",
                 type=click.IntRange(1, 256),
                 help="Tensors worked on at a time; by default one more than there are processors.",
@@ -103,6 +123,9 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_public = click.option("--public", is_flag=True, help="Make a repository that is new public.")
+
+
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -117,26 +140,33 @@ def cli() -> None:
 @_recipe_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is already there.")
 @click.option("--stream", is_flag=True, help="Store no tensor of the Hub: read them as they merge.")
+@click.option("--push-only", is_flag=True, help="Send each shard when it is made; keep none.")
+@_public
 @click.option("--no-resume", is_flag=True, help="Start over, whatever an interrupted run has left.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def apply(
     recipe: Path,
     output: Path | None,
     sources: tuple[tuple[str, str], ...],
+    push: str | None,
+    no_push: bool,
     threads: int | None,
     max_memory: int | None,
     copy_code: bool,
     overwrite: bool,
     stream: bool,
+    push_only: bool,
+    public: bool,
     no_resume: bool,
     quiet: bool,
 ) -> None:
     """Make the checkpoint that RECIPE describes; after an interruption, go on with it."""
     from tensorsurgeon import api, report
 
-    plan = api.plan(recipe, output=output, sources=dict(sources), copy_code=copy_code)
+    push = "" if no_push else push
+    plan = api.plan(recipe, output=output, sources=dict(sources), push=push, copy_code=copy_code)
     count = api.threads_for(plan, threads=threads, max_memory=max_memory)
-    api.check(plan, overwrite=overwrite)
+    api.check(plan, overwrite=overwrite, push_only=push_only)
     if not quiet:
         say(report.layer_map_text(plan))
     if not stream and not api.has_room_to_fetch(plan):
@@ -152,12 +182,17 @@ def apply(
             overwrite=overwrite,
             resume=not no_resume,
             stream=stream,
+            push_only=push_only,
+            public=public,
             threads=count,
+            max_memory=max_memory,
             progress=progress,
             notice=None if quiet else lambda text: say(printable(text)),
         )
     if not quiet:
         say(report.result_text(plan, result, peak_memory=report.peak_memory()))
+    if result.address:
+        show(printable(result.address))
 
 
 @cli.command()
@@ -167,6 +202,8 @@ def plan(
     recipe: Path,
     output: Path | None,
     sources: tuple[tuple[str, str], ...],
+    push: str | None,
+    no_push: bool,
     threads: int | None,
     max_memory: int | None,
     copy_code: bool,
@@ -175,18 +212,48 @@ def plan(
     """Say what `apply` would do: bytes, memory, disk, layer map. Reads no tensor."""
     from tensorsurgeon import api, report
 
-    made = api.plan(recipe, output=output, sources=dict(sources), copy_code=copy_code)
+    push = "" if no_push else push
+    made = api.plan(recipe, output=output, sources=dict(sources), push=push, copy_code=copy_code)
     count = api.threads_for(made, threads=threads, max_memory=max_memory)
     if made.destination is not None:
         api.check(made, overwrite=True)
     free = _free_disk(made)
     memory = api.memory_for(made, count)
+    fetching = report.Fetching(
+        free=api.cache_free(made),
+        streams=not api.has_room_to_fetch(made),
+        spool=api.spool_for(made, count),
+    )
     if as_json:
-        show_json(report.plan_json(made, threads=count, memory=memory, free=free))
+        show_json(
+            report.plan_json(made, threads=count, memory=memory, free=free, fetching=fetching)
+        )
         return
-    show(report.plan_text(made, threads=count, memory=memory, free=free))
+    show(report.plan_text(made, threads=count, memory=memory, free=free, fetching=fetching))
     if made.destination is not None and made.destination.exists():
         say(printable(f"note: {made.destination} is already there: apply needs --overwrite"))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("repo", type=_Repo(), metavar="ORG/NAME")
+@_public
+@click.option("-m", "--message", help="Message of the commit.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the commit's address.")
+def push(folder: Path, repo: str, public: bool, message: str | None, quiet: bool) -> None:
+    """Put a checkpoint FOLDER to ORG/NAME, or ORG/NAME@BRANCH, in one commit."""
+    from tensorsurgeon import api
+
+    with progress_on(quiet=quiet) as progress:
+        pushed = api.push(folder, repo, public=public, message=message, progress=progress)
+    if not quiet:
+        if pushed.has_made_repo:
+            say(printable(f"note: made the repository {repo}"))
+        for name in pushed.removed:
+            say(printable(f"note: removed {name}, weights of an earlier model"))
+        if not pushed.is_new:
+            say("note: all of it was there already: nothing is sent")
+    show(printable(pushed.address))
 
 
 @cli.command()

@@ -13,6 +13,7 @@
     │   └── ManifestError         tensorsurgeon.json
     ├── PlanError             6   what cannot be done with this machine, budget or output
     ├── OutputError           7   what is written
+    │   └── PushError             to a repository of the Hub
     ├── BusyError             8   another run is writing the same output
     └── VerifyError           9   a checkpoint that is not what its manifest says
 
@@ -113,6 +114,10 @@ class OutputError(TensorSurgeonError):
     """Writing the result failed."""
 
     exit_code = 7
+
+
+class PushError(OutputError):
+    """A checkpoint cannot be put to the Hub; nothing of it is shown there."""
 
 
 class BusyError(TensorSurgeonError):

@@ -1,6 +1,7 @@
 """Plans, checkpoints and results as text for people and as JSON for programs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,24 @@ from tensorsurgeon.plan import Plan
 from tensorsurgeon.specs import LayerOrigin, SourceLayer, size_text
 
 
-def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Fetching:
+    """How a plan gets what is not here.
+
+    Attributes:
+        free: bytes free where the cache is; None where that is not known.
+        streams: whether tensors are streamed since the cache has no room.
+        spool: most bytes of temporary files beside the output, where they are.
+    """
+
+    free: int | None = None
+    streams: bool = False
+    spool: int = 0
+
+
+def plan_text(
+    plan: Plan, *, threads: int, memory: int, free: int | None, fetching: Fetching = Fetching()
+) -> str:
     """A plan for people."""
     copied = sum(tensor.is_copied for tensor in plan.tensors)
     shards = plan.shards
@@ -22,13 +40,14 @@ def plan_text(plan: Plan, *, threads: int, memory: int, free: int | None) -> str
         ("recipe", plan.recipe),
         *((f"source {name}", _source(plan, path)) for name, path in plan.sources.items()),
         ("output", str(plan.destination) if plan.destination else "not named yet: give it with -o"),
-        ("files", f"{files}, config.json, {len(plan.sidecars)} others"),
+        *([("pushed to", plan.push)] if plan.push else []),
+        ("files", f"{files}, config.json, {len(plan.sidecars) + len(plan.own_files)} others"),
         (
             "tensors",
             f"{len(plan.tensors)}: {copied} copied, {len(plan.tensors) - copied} computed",
         ),
         ("parameters", f"{plan.parameters:,}"),
-        *([("fetches", _fetched(plan))] if plan.to_fetch() else []),
+        *(_fetched(plan, fetching) if plan.to_fetch() else ()),
         ("reads", size_text(plan.bytes_read)),
         ("writes", size_text(plan.bytes_written) + disk),
         ("memory", f"at most {size_text(memory)} with {threads} thread{'s' * (threads != 1)}"),
@@ -45,18 +64,33 @@ def _source(plan: Plan, folder: Path) -> str:
     return f"{repo.name}@{repo.commit}" if repo else str(folder)
 
 
-def _fetched(plan: Plan) -> str:
-    lacking = plan.to_fetch().values()
-    nbytes = size_text(sum(file.nbytes for file in lacking))
-    return f"{nbytes} in {len(lacking)} file{'s' * (len(lacking) != 1)}, to the cache"
+def _fetched(plan: Plan, fetching: Fetching) -> Iterator[tuple[str, str]]:
+    lacking = plan.to_fetch()
+    total = size_text(sum(file.nbytes for file in lacking.values()))
+    what = f"{total} in {len(lacking)} file{'s' * (len(lacking) != 1)}"
+    free = f" of {size_text(fetching.free)} free" if fetching.free is not None else ""
+    lost = dict.fromkeys(plan.repos[path.parent].lost for path in lacking)
+    if why := "; ".join(filter(None, lost)):
+        yield "lacks", f"{what}, not in the cache, and {why}"
+        return
+    if fetching.streams:
+        yield "streams", f"{what}: the cache has no room for that beside the result{free}"
+    else:
+        yield "fetches", f"{what}, to the cache{free}"
+    if fetching.spool:
+        when = "" if fetching.streams else "with --stream "
+        yield "spools", f"{when}at most {size_text(fetching.spool)} at a time, beside the output"
 
 
-def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dict[str, Any]:
+def plan_json(
+    plan: Plan, *, threads: int, memory: int, free: int | None, fetching: Fetching = Fetching()
+) -> dict[str, Any]:
     """A plan for programs; sizes and offsets are in bytes."""
     return {
         "recipe": plan.recipe,
         "sources": {name: str(path) for name, path in plan.sources.items()},
         "output": str(plan.destination) if plan.destination else None,
+        "push": plan.push,
         "parameters": plan.parameters,
         "repos": {
             name: {"name": repo.name, "revision": repo.revision, "commit": repo.commit}
@@ -64,6 +98,9 @@ def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dic
             if (repo := plan.repos.get(path))
         },
         "fetched": {str(path): file.nbytes for path, file in sorted(plan.to_fetch().items())},
+        "cache_free": fetching.free,
+        "streams": fetching.streams,
+        "spool_if_streamed": fetching.spool,
         "bytes_read": plan.bytes_read,
         "bytes_written": plan.bytes_written,
         "disk_free": free,
@@ -94,7 +131,7 @@ def plan_json(plan: Plan, *, threads: int, memory: int, free: int | None) -> dic
             for tensor in plan.tensors
         ],
         "config": dict(plan.config),
-        "other_files": [sidecar.name for sidecar in plan.sidecars],
+        "other_files": [*(s.name for s in plan.sidecars), *(own.name for own in plan.own_files)],
         "notes": list(plan.notes),
     }
 
@@ -139,11 +176,14 @@ def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
     speed = moved / max(result.seconds, 1e-9)
     threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
     lines = [
-        f"wrote {result.path}: {size_text(plan.bytes_written)} in {len(plan.shards)} "
+        f"{'sent' if result.path is None else f'wrote {result.path}:'} "
+        f"{size_text(plan.bytes_written)} in {len(plan.shards)} "
         f"file{'s' * (len(plan.shards) != 1)}, {plan.parameters:,} parameters",
         f"{result.tensors_copied} tensors copied, {result.tensors_computed} computed in "
         f"{result.seconds:.2f} s ({size_text(int(speed))}/s read and written, {threads})",
     ]
+    if result.address:
+        lines.append(f"pushed to {result.address}")
     if result.tensors_resumed:
         lines.append(f"of these, an interrupted run had made {result.tensors_resumed}")
     if peak_memory is not None:

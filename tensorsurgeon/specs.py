@@ -1,6 +1,7 @@
 """What a tensor is and where its bytes lie: the values every other module speaks in."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -150,6 +151,20 @@ def size_text(nbytes: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+_REPO = re.compile(r"(hf://)?[\w.-]+/[\w.-]+(@[^\s@]+)?", re.ASCII)
+
+
+def parse_repo(text: str) -> str:
+    """A repository's name with a branch or without, as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _REPO.fullmatch(text):
+        raise ValueError(f"'{text}' is no repository; write it as org/name, or org/name@branch")
+    return text
 
 
 _UNITS = {"": 1, "B": 1}

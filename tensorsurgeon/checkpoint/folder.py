@@ -1,12 +1,12 @@
 """A checkpoint folder: its config, its tensors, and the small files beside them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint.config_file import read_config
-from tensorsurgeon.checkpoint.header import parse_start, read_header
+from tensorsurgeon.checkpoint.header import HEADER_LIMIT, parse_start, read_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_NAME, ShardIndex, read_index
 from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN
@@ -23,6 +23,12 @@ from tensorsurgeon.errors import (
 from tensorsurgeon.specs import StoredTensor
 
 SINGLE_NAME = "model.safetensors"
+
+HEADERS_LIMIT = 4 * HEADER_LIMIT
+"""Most bytes of headers read in all; the largest models have a quarter of it."""
+
+_AT_ONCE = 8
+"""Headers held at a time, as they come from a repository."""
 
 Identity = FileIdentity | RemoteFile
 """Which file it is that was looked at: one here, or one of a repository that is still there."""
@@ -88,7 +94,7 @@ def open_checkpoint(path: Path, repo: Repo | None = None) -> Checkpoint:
         tensors = _joined(path, _headers(path, shards, repo, elsewhere), index.weight_map)
     else:
         only = _only_file(path, _named(kinds, Kind.WEIGHTS))
-        shards, tensors = {only}, _headers(path, {only}, repo, elsewhere)[only]
+        shards, tensors = {only}, dict(_headers(path, {only}, repo, elsewhere))[only]
     used = {CONFIG_NAME, *shards, *((INDEX_NAME,) if index else ())}
     used |= {name for name in elsewhere if kinds.get(name) not in (None, Kind.WEIGHTS)}
     return Checkpoint(
@@ -153,24 +159,36 @@ def _other_weights(folder: Path) -> str:
 
 def _headers(
     folder: Path, shards: set[str], repo: Repo | None, elsewhere: Mapping[str, RemoteFile]
-) -> dict[str, dict[str, StoredTensor]]:
-    """The tensors of each shard."""
-    absent = sorted(shards & elsewhere.keys())
-    starts = repo.starts(absent) if repo and repo.starts and absent else {}
-    return {
-        shard: parse_start(starts[shard], elsewhere[shard].nbytes, folder / shard)
-        if shard in starts
-        else read_header(folder / shard)
-        for shard in sorted(shards)
-    }
+) -> Iterator[tuple[str, dict[str, StoredTensor]]]:
+    """The tensors of each shard, a few shards at a time: headers can be much larger than these."""
+    left = HEADERS_LIMIT
+    names = sorted(shards)
+    for first in range(0, len(names), _AT_ONCE):
+        few = names[first : first + _AT_ONCE]
+        absent = [name for name in few if name in elsewhere]
+        starts = dict(repo.starts(absent)) if repo and repo.starts and absent else {}
+        for shard in few:
+            if shard in starts:
+                found = parse_start(starts.pop(shard), elsewhere[shard].nbytes, folder / shard)
+            else:
+                found = read_header(folder / shard)
+            left -= min((tensor.offset for tensor in found.values()), default=0)
+            if left < 0:
+                raise CheckpointError(
+                    f"has shards whose headers are longer than {HEADERS_LIMIT} bytes in all",
+                    where=str(folder),
+                )
+            yield shard, found
 
 
 def _joined(
-    folder: Path, headers: Mapping[str, Mapping[str, StoredTensor]], weight_map: dict[str, str]
+    folder: Path,
+    headers: Iterable[tuple[str, Mapping[str, StoredTensor]]],
+    weight_map: dict[str, str],
 ) -> dict[str, StoredTensor]:
     """The tensors of all shards, which are those that the index names."""
     tensors: dict[str, StoredTensor] = {}
-    for shard, found in headers.items():
+    for shard, found in headers:
         for name, tensor in found.items():
             if name in tensors:
                 other = tensors[name].path.name

@@ -1,6 +1,6 @@
 """A checkpoint that is a commit of a repository, and of which not every file is here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class RemoteFile:
 class Starts(Protocol):
     """Reads the beginnings of files: as many bytes as their safetensors headers take."""
 
-    def __call__(self, names: Sequence[str]) -> Mapping[str, bytes]:
+    def __call__(self, names: list[str]) -> Mapping[str, bytes]:
         """Whatever begins like no header is given as it is, cut; the caller looks at it."""
 
 
@@ -34,10 +34,12 @@ class Repo:
 
     Attributes:
         name: `org/name`.
-        revision: as it was asked for: a branch, a tag or a commit.
+        revision: as it was asked for: a branch, a tag or a commit; all of them where it was by
+            several.
         commit: what that is.
         files: the files at its top, by name.
-        starts: reads of them what a plan needs; None where there is no network.
+        starts: reads of them what a plan needs; None where they are all here.
+        lost: why nothing can be fetched of it now; empty where it can.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Repo:
     commit: str
     files: Mapping[str, RemoteFile]
     starts: Starts | None = field(default=None, compare=False)
+    lost: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}"

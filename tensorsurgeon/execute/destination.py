@@ -24,6 +24,23 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
         PlanError: it is there already, lies in a source or around one, is no place to write, or
             its disk is too small.
     """
+    check_workplace(path, sources, nbytes)
+    if path.exists() or path.is_symlink():
+        check_replaceable(path, overwrite=overwrite)
+
+
+def check_workplace(path: Path, sources: Iterable[Path], nbytes: int) -> None:
+    """Refuse a place beside which the work cannot or must not be done.
+
+    Args:
+        path: the folder to make, or what it would be called.
+        sources: folders that are read.
+        nbytes: the most that is on the disk at a time.
+
+    Raises:
+        PlanError: it lies in a source or around one, is no place to write, or its disk is too
+            small.
+    """
     place = path.resolve()
     for source in sources:
         real = source.resolve()
@@ -39,8 +56,6 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
             where=str(path),
             fix="choose an output folder of its own",
         )
-    if path.exists() or path.is_symlink():
-        check_replaceable(path, overwrite=overwrite)
     parent = _existing_parent(place)
     if not parent.is_dir():
         raise PlanError(f"cannot be made: {parent} is not a folder", where=str(path))

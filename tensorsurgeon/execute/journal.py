@@ -2,9 +2,10 @@
 
 A text file. Each line is the CRC-32 of what follows it as eight hexadecimal digits, a space, and
 a JSON object. The first line names the work by its binding and the run; then comes a line for each
-tensor, written only after the tensor's bytes were flushed; at the very end one that says that the
-checkpoint is complete. The last line may be torn by a crash: reading stops at the first that
-its CRC does not fit, and writing goes on there.
+tensor, written only after the tensor's bytes were flushed; where shards are sent elsewhere, one for
+each that has arrived; at the very end one that says that the checkpoint is complete. The last line
+may be torn by a crash: reading stops at the first that its CRC does not fit, and writing goes on
+there.
 """
 
 import errno
@@ -47,7 +48,8 @@ class Record:
     Attributes:
         binding: which work it is of: the same recipe, inputs and version have the same.
         run: which run began it.
-        digests: SHA-256 of each tensor that is on the disk.
+        digests: SHA-256 of each tensor that is on the disk, or was.
+        delivered: SHA-256 of each shard that was sent elsewhere, and is not needed here any more.
         complete: whether the whole checkpoint is.
         nbytes: length of the journal that holds good.
     """
@@ -55,6 +57,7 @@ class Record:
     binding: str
     run: str
     digests: dict[str, str] = field(default_factory=dict)
+    delivered: dict[str, str] = field(default_factory=dict)
     complete: bool = False
     nbytes: int = 0
 
@@ -78,6 +81,8 @@ def read_journal(path: Path) -> Record | None:
             record = Record(binding=line["binding"], run=line["run"])
         elif line.keys() == {"tensor", "sha256"}:
             record.digests[line["tensor"]] = line["sha256"]
+        elif line.keys() == {"delivered", "sha256"}:
+            record.delivered[line["delivered"]] = line["sha256"]
         elif line.keys() == {"complete"}:
             record.complete = True
         else:
@@ -159,6 +164,11 @@ class Journal:
         """SHA-256 of each tensor that was written."""
         return {**self._record.digests, **self._waiting}
 
+    @property
+    def delivered(self) -> dict[str, str]:
+        """SHA-256 of each shard that was sent elsewhere."""
+        return dict(self._record.delivered)
+
     def add(self, tensor: str, digest: str) -> None:
         """Note that a tensor was written; from time to time, flush what was noted."""
         with self._adding:
@@ -176,6 +186,11 @@ class Journal:
         with self._flushing:
             self._flush_tensors()  # the headers, where no tensor was left to make
             self._flush()
+
+    def deliver(self, shard: str, digest: str) -> None:
+        """Note that a shard has arrived elsewhere; when this returns, its file can be removed."""
+        self._append(_line(delivered=shard, sha256=digest))
+        self._record.delivered[shard] = digest
 
     def complete(self) -> None:
         """Note that the whole checkpoint is on the disk; where this is lost, nothing else is."""

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ class Result:
     """What a run did.
 
     Attributes:
-        path: the folder it made.
+        path: the folder it made; None where everything was sent elsewhere.
+        address: where people can look at what was sent elsewhere.
         seconds: wall time, flushes included.
         threads: how many it used.
         tensors_copied: tensors written without arithmetic.
@@ -54,7 +55,7 @@ class Result:
         notes: what operators had to say, and for how many tensors.
     """
 
-    path: Path
+    path: Path | None
     seconds: float
     threads: int
     tensors_copied: int
@@ -62,6 +63,7 @@ class Result:
     tensors_resumed: int
     compiled: bool
     notes: tuple[str, ...]
+    address: str | None = None
 
 
 def run_plan(
@@ -96,14 +98,9 @@ def run_plan(
         OutputError: writing failed, or a value does not fit the output's dtype.
         KeyboardInterrupt: after the threads have stopped.
     """
-    run = _Run(plan, Workplace.of(final), disk or Disk(), notice or _silent, open_reader)
-    with (
-        _explained(final),
-        _parents(final.parent, run.disk),
-        locked(run.place, run.disk),
-        run.kept_or_removed(),
-    ):
-        return run.carry_out(threads, progress or _silent, overwrite=overwrite, resume=resume)
+    run = Run(plan, Workplace.of(final), disk or Disk(), notice, open_reader)
+    with run.guarded():
+        return run.carry_out(threads, progress or silent, overwrite=overwrite, resume=resume)
 
 
 def is_finished(plan: Plan, final: Path) -> bool:
@@ -112,27 +109,39 @@ def is_finished(plan: Plan, final: Path) -> bool:
     return place.root.is_dir() and place.is_published(read_journal(place.journal), binding_of(plan))
 
 
-class _Run:
-    """One run, which has the lock of its workplace."""
+class Run:
+    """One run in its workplace."""
 
     def __init__(
         self,
         plan: Plan,
         place: Workplace,
         disk: Disk,
-        notice: Callable[[str], None],
+        notice: Callable[[str], None] | None,
         open_reader: OpenReader | None,
     ) -> None:
         self.plan = plan
         self.place = place
         self.disk = disk
-        self.notice = notice
+        self.notice = notice or silent
         self.open_reader = open_reader
         self.binding = binding_of(plan)
         self.began = time.monotonic()
 
     @contextmanager
-    def kept_or_removed(self) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
+        """While the run is at work: its lock is held, and what fails is told and tidied up."""
+        final = self.place.final
+        with (
+            _explained(final),
+            _parents(final.parent, self.disk),
+            locked(self.place, self.disk),
+            self._kept_or_removed(),
+        ):
+            yield
+
+    @contextmanager
+    def _kept_or_removed(self) -> Iterator[None]:
         """On failure, keep what another run can go on from, and say so; else remove it."""
         try:
             yield
@@ -162,18 +171,18 @@ class _Run:
             self.notice("an interrupted run had finished it already")
             self.disk.flush_folder(place.final.parent)  # it may have ended before it did
             place.remove(self.disk)
-            return self._result(threads, resumed=tensors)
+            return self.result(threads, resumed=tensors)
         if place.put_back(self.disk):
             self.notice(f"put the old checkpoint back at {place.final}")
         if place.final.exists() and not overwrite:
             raise PlanError("is already there", where=str(place.final))
-        record = self._to_go_on_with(record, resume=resume)
+        record = self.to_go_on_with(record, resume=resume)
         if record is not None and record.complete:
             self.notice("an interrupted run had made all of it")
             return self._publish(threads, overwrite=overwrite, resumed=tensors)
         return self._make(record, threads, progress, overwrite=overwrite)
 
-    def _to_go_on_with(self, record: Record | None, *, resume: bool) -> Record | None:
+    def to_go_on_with(self, record: Record | None, *, resume: bool) -> Record | None:
         """The record, if a run can go on from what it says; else None, and why is told."""
         why = ""
         if record is None:
@@ -182,7 +191,7 @@ class _Run:
             why = "as asked"
         elif record.binding != self.binding:
             why = "recipe or inputs have changed"
-        elif record.complete and not self.place.holds_all_of(record):
+        elif record.complete and not self.holds_all_of(record):
             why = CHANGED
         else:
             return record
@@ -190,12 +199,16 @@ class _Run:
             self.notice(AFRESH + why)
         return None
 
+    def holds_all_of(self, record: Record) -> bool:
+        """Whether everything is here that a complete journal speaks of."""
+        return self.place.holds_all_of(record)
+
     def _make(
         self, record: Record | None, threads: int, progress: Progress, *, overwrite: bool
     ) -> Result:
         plan = self.plan
         with ExitStack() as stack:
-            reader = stack.enter_context(closing(self._reader()))
+            reader = stack.enter_context(closing(self.reader()))
             shards = ShardFiles(self.disk, self.place.checkpoint)
             stack.callback(shards.close)
             journal = self._journal(record, shards)
@@ -203,14 +216,15 @@ class _Run:
             resumed = len(journal.digests)
             if resumed:
                 self.notice(f"going on: {resumed} of {len(plan.tensors)} tensors are made")
-            workers = Workers(plan, reader, shards, journal)
+            workers = Workers(plan.tensors, reader, shards, journal)
             workers.run(min(threads, max(len(plan.tensors), 1)), progress)
             journal.flush()
             reader.check_unchanged()
-            self._write_others(journal)
+            self.write_others(journal)
             return self._publish(threads, overwrite=overwrite, resumed=resumed, workers=workers)
 
-    def _reader(self) -> Reader:
+    def reader(self) -> Reader:
+        """What the tensors are read from."""
         if self.open_reader is not None:
             return self.open_reader(self.plan, self.place.root)
         identities = self.plan.identities
@@ -221,29 +235,37 @@ class _Run:
         disk, place, plan = self.disk, self.place, self.plan
         if record is not None:
             if shards.take_up(plan.shards):
-                self._flush_folders()  # the run that made them may have ended before it did
+                self.flush_folders()  # the run that made them may have ended before it did
                 return Journal(disk, place.journal, record, shards.flush)
             self.notice(AFRESH + CHANGED)
         shards.close()
+        self.discard_all()
+        disk.make_folder(place.checkpoint)
+        shards.lay_down(plan.shards)
+        journal = Journal(disk, place.journal, self.new_record(), shards.flush)
+        self.flush_folders()
+        return journal
+
+    def discard_all(self) -> None:
+        """Remove what an earlier run has left."""
+        place, disk = self.place, self.disk
         if place.journal.exists() or place.journal.is_symlink():
             # It goes first, for sure: what it says must never be of other shards.
             disk.remove_tree(place.journal)
             disk.flush_folder(place.root)
         for path in (place.checkpoint, place.old):
             place.discard(disk, path)
-        disk.make_folder(place.checkpoint)
-        shards.lay_down(plan.shards)
-        begun = Record(binding=self.binding, run=os.urandom(16).hex())
-        journal = Journal(disk, place.journal, begun, shards.flush)
-        self._flush_folders()
-        return journal
 
-    def _flush_folders(self) -> None:
+    def new_record(self) -> Record:
+        """What the first line of a new journal says."""
+        return Record(binding=self.binding, run=os.urandom(16).hex())
+
+    def flush_folders(self) -> None:
         """Have the names of shards and journal on the disk."""
         for folder in (self.place.checkpoint, self.place.root, self.place.final.parent):
             self.disk.flush_folder(folder)
 
-    def _write_others(self, journal: Journal) -> None:
+    def write_others(self, journal: Journal) -> None:
         """Everything but the shards: the files that go along, index, config, manifest."""
         plan, files = self.plan, {}
 
@@ -253,6 +275,10 @@ class _Run:
 
         for sidecar in plan.sidecars:
             write(sidecar.name, _content(sidecar))
+        for own in plan.own_files:
+            write(own.name, own.data)
+            if not own.recorded:
+                del files[own.name]
         if len(plan.shards) > 1:
             write(INDEX_NAME, _json(_index(plan)))
         write("config.json", _json(plan.config))
@@ -273,11 +299,14 @@ class _Run:
             check_replaceable(self.place.final, overwrite=overwrite)
         self.place.publish(self.disk, overwrite=overwrite)
         self.place.remove(self.disk)
-        return self._result(threads, resumed=resumed, workers=workers)
+        notes, compiled = (workers.notes, workers.compiled) if workers else ((), True)
+        return self.result(threads, resumed=resumed, notes=notes, compiled=compiled)
 
-    def _result(self, threads: int, *, resumed: int, workers: Workers | None = None) -> Result:
-        tensors = self.plan.tensors
-        notes = Counter(workers.notes if workers else ())
+    def result(
+        self, threads: int, *, resumed: int, notes: Iterable[str] = (), compiled: bool = True
+    ) -> Result:
+        """What the run did, now that it is over."""
+        tensors, counted = self.plan.tensors, Counter(notes)
         return Result(
             path=self.place.final,
             seconds=time.monotonic() - self.began,
@@ -285,12 +314,12 @@ class _Run:
             tensors_copied=sum(tensor.is_copied for tensor in tensors),
             tensors_computed=sum(not tensor.is_copied for tensor in tensors),
             tensors_resumed=resumed,
-            compiled=workers is None or workers.compiled,
-            notes=tuple(f"{note} ({count} tensors)" for note, count in sorted(notes.items())),
+            compiled=compiled,
+            notes=tuple(f"{note} ({count} tensors)" for note, count in sorted(counted.items())),
         )
 
 
-def _silent(*_: object) -> None:
+def silent(*_: object) -> None:
     """For those who do not want to be told."""
 
 

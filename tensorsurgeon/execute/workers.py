@@ -2,14 +2,14 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.journal import Journal
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.staging import TensorWriter
-from tensorsurgeon.plan import OutputTensor, Plan, Stored, batches, buffers_needed
+from tensorsurgeon.plan import OutputTensor, Stored, batches, buffers_needed
 from tensorsurgeon.processors import run_threads
 from tensorsurgeon.specs import Progress
 
@@ -22,19 +22,28 @@ class _StoppedError(Exception):
 
 
 class Workers:
-    """The tensors still to be made, and the threads that make them."""
+    """The tensors still to be made, and the threads that make them.
 
-    def __init__(self, plan: Plan, reader: Reader, shards: ShardFiles, journal: Journal) -> None:
+    Args:
+        tensors: what is to be made.
+        reader: what from.
+        shards: where to.
+        journal: knows which of the tensors are made already, and is told of the others.
+    """
+
+    def __init__(
+        self, tensors: Sequence[OutputTensor], reader: Reader, shards: ShardFiles, journal: Journal
+    ) -> None:
         self.reader = reader
         self.shards = shards
         self.journal = journal
         self.notes: list[str] = []
         self.compiled = True
         done = journal.digests
-        waiting = [tensor for tensor in plan.tensors if tensor.spec.name not in done]
+        waiting = [tensor for tensor in tensors if tensor.spec.name not in done]
         work = sorted(batches(waiting), key=lambda batch: -batch[0].bytes_read)
         self._waiting = deque(work)
-        self._total = plan.bytes_read
+        self._total = sum(batch[0].bytes_read for batch in batches(tensors))
         self._before = max(0, self._total - sum(batch[0].bytes_read for batch in work))
         self._buffers = buffers_needed((t.node, t.spec.dtype) for t in waiting)
         self._stop = threading.Event()

@@ -133,12 +133,17 @@ class Workplace:
             fix="the result is kept: the same command with --overwrite puts it there",
         )
 
-    def holds_all_of(self, record: Record) -> bool:
-        """Whether the complete result of a run is here, no file missing or cut."""
+    def holds_all_of(self, record: Record, *, shards: bool = True) -> bool:
+        """Whether the complete result of a run is here, no file missing or cut.
+
+        Args:
+            record: the run's.
+            shards: whether its shards have to be here, too.
+        """
         manifest = manifest_of(self.checkpoint)
         if not record.complete or manifest is None or manifest.created.get("run") != record.run:
             return False
-        sizes = {**manifest.files, **manifest.shards}
+        sizes = {**manifest.files, **(manifest.shards if shards else {})}
         with suppress(FileNotFoundError):
             return all(
                 (self.checkpoint / name).lstat().st_size == entry["bytes"]

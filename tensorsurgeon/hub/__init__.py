@@ -1,13 +1,24 @@
 """The Hugging Face Hub: the one place that talks to it."""
 
-import logging
+from tensorsurgeon.hub.fetching import cache_free, fetch, has_room, memory_beside
+from tensorsurgeon.hub.pushing import MESSAGE, HubDelivery, Pushed, push_folder
+from tensorsurgeon.hub.snapshot import open_repo, open_repos
+from tensorsurgeon.hub.streaming import HubReader, spool_needed
+from tensorsurgeon.hub.target import Target, open_target
 
-from tensorsurgeon.hub.fetching import fetch, has_room
-from tensorsurgeon.hub.snapshot import open_repo
-from tensorsurgeon.hub.streaming import HubReader
-
-# The client's warnings hold signed addresses; whatever matters comes as an error.
-for handler in logging.getLogger("huggingface_hub").handlers:
-    handler.setLevel(logging.ERROR)
-
-__all__ = ["HubReader", "fetch", "has_room", "open_repo"]
+__all__ = [
+    "MESSAGE",
+    "HubDelivery",
+    "HubReader",
+    "Pushed",
+    "Target",
+    "cache_free",
+    "fetch",
+    "has_room",
+    "memory_beside",
+    "open_repo",
+    "open_repos",
+    "open_target",
+    "push_folder",
+    "spool_needed",
+]

@@ -4,7 +4,7 @@ Messages are made of names and numbers alone: the client's own texts hold addres
 signatures are as good as a token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -67,7 +67,7 @@ def _told(error: Exception, repo: str, revision: str) -> tuple[str, str]:
     if isinstance(error, RemoteEntryNotFoundError):
         return "is not in the repository", ""
     if isinstance(error, HfHubHTTPError):
-        return _told_status(error.response.status_code, endpoint)
+        return _told_status(error.response)
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
         return _told_absent(endpoint)
     if isinstance(error, FileMetadataError):
@@ -76,6 +76,25 @@ def _told(error: Exception, repo: str, revision: str) -> tuple[str, str]:
         return f"{endpoint} does not answer in time", "run again; what is here is not fetched again"
     kind = type(error).__name__
     return f"the connection to {endpoint} failed ({kind})", "check the network, then run again"
+
+
+def lacking_error(where: str, names: Sequence[str], lost: str) -> HubError:
+    """The error that files are not here and cannot be fetched.
+
+    Args:
+        where: the repository.
+        names: the files.
+        lost: why.
+    """
+    fix = "check the network, then run again"
+    if constants.is_offline_mode():
+        fix = "fetch it once with 'hf download', or without HF_HUB_OFFLINE"
+    if len(names) == 1:
+        return HubError(f"is not in the cache, and {lost}", where=f"{where}/{names[0]}", fix=fix)
+    few = ", ".join(sorted(names)[:8]) + (", …" if len(names) > 8 else "")
+    return HubError(
+        f"{len(names)} files are not in the cache, and {lost}: {few}", where=where, fix=fix
+    )
 
 
 def shown_endpoint() -> str:
@@ -94,13 +113,22 @@ def _told_absent(endpoint: str) -> tuple[str, str]:
     return f"is not in the cache, and {endpoint} cannot be reached", "check the network"
 
 
-def _told_status(status: int, endpoint: str) -> tuple[str, str]:
-    if status == 401:
-        return f"{endpoint} does not accept the token", _LOGIN
-    if status == 403:
-        return f"{endpoint} does not allow it (403)", f"{_LOGIN} as somebody who may"
+def _told_status(response: httpx2.Response) -> tuple[str, str]:
+    """The Hub, or the host that it has sent us to, answers with an error."""
+    status, who = response.status_code, shown_endpoint()
+    url, hub = response.request.url, httpx2.URL(constants.ENDPOINT)
+    is_hub = url.netloc == hub.netloc
+    if not is_hub:
+        who = printable(f"{url.host}, where the Hub keeps files,")
     if status == 416:
         return "is shorter than its repository says (416)", "run again; if it stays, tell its owner"
     if status == 429:
-        return f"{endpoint} asks to wait (429)", f"wait a few minutes; {_LOGIN} for higher limits"
-    return f"{endpoint} answers {status}", "run again in a few minutes"
+        return f"{who} asks to wait (429)", f"wait a few minutes; {_LOGIN} for higher limits"
+    if status in (401, 403) and not is_hub:
+        fix = "run again, for a new address; if it stays, look at proxy and firewall"
+        return f"{who} does not take the address that the Hub has signed ({status})", fix
+    if status == 401:
+        return f"{who} does not accept the token", _LOGIN
+    if status == 403:
+        return f"{who} does not allow it (403)", f"{_LOGIN} as somebody who may"
+    return f"{who} answers {status}", "run again in a few minutes"

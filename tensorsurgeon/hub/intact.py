@@ -8,11 +8,9 @@ from pathlib import Path
 
 from tensorsurgeon.checkpoint import FileIdentity, RemoteFile, Repo
 from tensorsurgeon.errors import HubError
+from tensorsurgeon.hub.cache import RepoFolder
 
-_PIECE = 4 << 20
-
-_MARKS = ".tensorsurgeon"
-"""A folder in a repository's cache: a file for each large blob that was found intact."""
+_PIECE = 1 << 20
 
 
 class StoppedError(Exception):
@@ -57,7 +55,7 @@ def check_intact(
 
 
 def _mark(path: Path, sha256: str) -> Path:
-    return path.parent.parent.parent / _MARKS / sha256
+    return RepoFolder.around(path).kept(sha256)
 
 
 def _seen(identity: FileIdentity) -> str:

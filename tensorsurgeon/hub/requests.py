@@ -1,5 +1,6 @@
 """Requests to the Hub, sent again where that helps: after resets, stalls, 408, 429 and 5xx."""
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -25,18 +26,35 @@ PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """The longest wait a server can ask for, in seconds."""
 
+CONNECTING = 5.0
+"""Seconds in which a connection has to be made; the system tries three times meanwhile."""
+
 _PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
 
 
-def retried(request: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Do a request, and again where the failure may pass; the last failure is raised."""
+def retried(
+    request: Callable[[], T],
+    *,
+    gives_up: Callable[[Exception, int], bool] = lambda _error, _number: False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Do a request, and again where the failure may pass; the last failure is raised.
+
+    Args:
+        request: what to do.
+        gives_up: whether the `number`-th failure, counted from 0, is the last in any case.
+        sleep: waits so many seconds.
+    """
+    _hush()
     for number in range(TRIES - 1):
         try:
             return request()
         except (httpx2.HTTPError, HfHubHTTPError) as error:
+            if gives_up(error, number):
+                raise
             pause = pause_after(error, number)
         sleep(pause)
     return request()
@@ -59,7 +77,20 @@ def _asked_pause(response: httpx2.Response) -> float:
 
 def headers() -> dict[str, str]:
     """What every request says: who asks, and the user's token where there is one."""
+    _hush()
     return build_hf_headers(library_name="tensorsurgeon", library_version=__version__)
+
+
+def patience() -> httpx2.Timeout:
+    """How long to wait without a byte, as the user has set it, and for a connection."""
+    seconds = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    return httpx2.Timeout(seconds, connect=min(seconds, CONNECTING))
+
+
+def _hush() -> None:
+    """Show none of the client's warnings: they hold signed addresses. What matters is an error."""
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.setLevel(max(handler.level, logging.ERROR))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +139,29 @@ def part_of(address: Address, start: int, count: int, size: int) -> Iterator[htt
         HfHubHTTPError: it answers with an error.
         httpx2.HTTPError: the connection fails.
     """
-    asked = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
-    if not address.is_signed:
-        asked |= headers()
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
-    with get_session().stream("GET", address.url, headers=asked, timeout=timeout) as response:
-        if response.status_code != 206:
-            hf_raise_for_status(response)
-            refuse(f"the server answers {response.status_code} where a part was asked for")
-        said = response.headers.get("Content-Range", "")
-        if said != f"bytes {start}-{start + count - 1}/{size}":
-            refuse(f"the server sends another part than was asked for: '{said[:80]}'")
+    asked = range_headers(address, start, count)
+    with get_session().stream("GET", address.url, headers=asked, timeout=patience()) as response:
+        check_part(response, start, count, size)
         yield response
+
+
+def range_headers(address: Address, start: int, count: int) -> dict[str, str]:
+    """How a range is asked for; the token goes along where it may."""
+    asked = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
+    return asked if address.is_signed else asked | headers()
+
+
+def check_part(response: httpx2.Response, start: int, count: int, size: int) -> None:
+    """Whether an answer is what was asked for; raises as `part_of`."""
+    if response.status_code != 206:
+        hf_raise_for_status(response)
+        refuse(f"the server answers {response.status_code} where a part was asked for")
+    said = response.headers.get("Content-Range", "")
+    if said != f"bytes {start}-{start + count - 1}/{size}":
+        refuse(f"the server sends another part than was asked for: '{said[:80]}'")
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > count:
+        refuse("the server sends more than was asked for")
 
 
 def read_part(repo: str, commit: str, name: str, start: int, count: int, size: int) -> Part:

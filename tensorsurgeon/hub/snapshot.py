@@ -1,26 +1,24 @@
-"""A repository opened for planning: its commit, its config and index, and its shards' headers.
+"""Repositories opened for planning: commits, configs and indexes, and the headers of shards.
 
 What is small comes through the ordinary cache, as `hf download` would put it there; of shards that
-are not in the cache, only the headers are read, and stored nowhere.
+are not in the cache, only the headers are read. Where there is no way to the Hub, what the cache
+has and what is kept of earlier answers is enough, or what is lacking is told.
 """
 
 import os
 import re
-import struct
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import httpx2
-from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import validate_repo_id
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import (
+    CARD_NAME,
     CONFIG_LIMIT,
     INDEX_LIMIT,
     INDEX_NAME,
@@ -29,70 +27,193 @@ from tensorsurgeon.checkpoint import (
     Repo,
     open_checkpoint,
 )
-from tensorsurgeon.checkpoint.header import HEADER_LIMIT
-from tensorsurgeon.errors import CheckpointError, HubError, printable
-from tensorsurgeon.hub.errors import explained, shown_endpoint
+from tensorsurgeon.checkpoint.license import CARD_LIMIT
+from tensorsurgeon.checkpoint.listing import CONFIG_NAME, kind_of
+from tensorsurgeon.errors import (
+    CheckpointError,
+    HubError,
+    MissingTensorError,
+    TensorSurgeonError,
+    printable,
+)
+from tensorsurgeon.hub.cache import RepoFolder
+from tensorsurgeon.hub.errors import explained, lacking_error, shown_endpoint
+from tensorsurgeon.hub.headers import read_starts
+from tensorsurgeon.hub.listing import Listing, UnreachableError, ask, is_plain, keep, kept
 from tensorsurgeon.hub.meter import meter
-from tensorsurgeon.hub.requests import read_part, retried
+from tensorsurgeon.hub.requests import retried
 from tensorsurgeon.hub.threads import in_threads
 
-CONFIG = "config.json"
+REPOS = 4
+"""Repositories opened at a time."""
 
-START = 8192
-"""Bytes read at first of a shard: most headers are shorter."""
 
-CONNECTIONS = 8
-"""Headers on their way at a time."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """Which repository and which of its revisions; two spellings of the same are equal."""
+
+    name: str
+    revision: str
+
+    @classmethod
+    def of(cls, spelling: str) -> "_Asked":
+        name, at, revision = spelling.removeprefix("hf://").partition("@")
+        with explained(name, revision=revision):
+            validate_repo_id(name)
+        if at and not revision:
+            raise HubError(
+                "names no revision after the '@'",
+                where=spelling,
+                fix=f"write {name}, or {name}@{constants.DEFAULT_REVISION}",
+            )
+        return cls(name=name, revision=revision or constants.DEFAULT_REVISION)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}"
+
+
+def open_repos(names: Sequence[str]) -> dict[str, Checkpoint | TensorSurgeonError]:
+    """Open several for planning, at the same time.
+
+    Each revision is resolved to a commit once, however often and in whatever spelling it is named;
+    all else is of that commit.
+
+    Args:
+        names: `org/name`, `org/name@revision` or `hf://…`.
+
+    Returns:
+        Each one's checkpoint; or why there is none: no such repository, no access, no network, or
+        no sound checkpoint in it.
+    """
+    asked: dict[str, _Asked] = {}
+    found: dict[str, Checkpoint | TensorSurgeonError] = {}
+    for name in names:
+        try:
+            asked[name] = _Asked.of(name)
+        except HubError as error:
+            found[name] = error
+    opened = in_threads(_tried, list(dict.fromkeys(asked.values())), REPOS)
+    revisions: dict[Path, dict[str, None]] = {}
+    for each in dict.fromkeys(asked.values()):
+        if isinstance(checkpoint := opened[each], Checkpoint):
+            revisions.setdefault(checkpoint.path, {})[each.revision] = None
+    for name, each in asked.items():
+        found[name] = opened[each]
+        if isinstance(checkpoint := opened[each], Checkpoint) and checkpoint.repo is not None:
+            repo = replace(checkpoint.repo, revision=", ".join(revisions[checkpoint.path]))
+            found[name] = replace(checkpoint, repo=repo)
+    return found
 
 
 def open_repo(name: str) -> Checkpoint:
-    """Open `org/name`, `org/name@revision` or `hf://…` for planning.
-
-    The revision is resolved to a commit once, by fetching the config; all else is of that commit.
+    """Open one for planning.
 
     Raises:
-        CheckpointError: no such repository, no access, no network, or no sound checkpoint in it.
+        TensorSurgeonError: what `open_repos` says.
     """
-    asked, _, revision = name.removeprefix("hf://").partition("@")
-    with explained(asked, revision=revision):
-        validate_repo_id(asked)
-    revision = revision or constants.DEFAULT_REVISION
-    folder = download(asked, CONFIG, revision).parent
-    with _named(folder, f"{asked}@{revision}"):
-        return _open(asked, revision, folder)
+    found = open_repos([name])[name]
+    if isinstance(found, TensorSurgeonError):
+        raise found
+    return found
 
 
-@contextmanager
-def _named(folder: Path, name: str) -> Iterator[None]:
-    """Errors that name the repository, not its folder in the cache."""
+def _tried(asked: _Asked) -> Checkpoint | TensorSurgeonError:
     try:
-        yield
+        return _open(asked)
+    except TensorSurgeonError as error:
+        return error
+
+
+def _open(asked: _Asked) -> Checkpoint:
+    if constants.is_offline_mode():
+        return _open_cached(asked, "HF_HUB_OFFLINE is set")
+    try:
+        with explained(asked.name, revision=asked.revision):
+            listing = ask(asked.name, asked.revision)
+    except UnreachableError:
+        found = _open_cached(asked, f"{shown_endpoint()} cannot be reached")
+        note = f"{shown_endpoint()} cannot be reached: {asked} is as the cache has it"
+        return replace(found, notes=(*found.notes, printable(note)))
+    folder = RepoFolder.of(asked.name)
+    repo = _repo(asked, folder, listing)
+    for small, limit in _small(repo.files).items():
+        if repo.files[small].nbytes > limit:
+            raise CheckpointError(f"is larger than {limit} bytes", where=f"{repo}/{small}")
+        download(asked.name, small, repo.commit, label=asked.revision)
+    if CARD_NAME in repo.files and repo.files[CARD_NAME].nbytes <= CARD_LIMIT:
+        with suppress(HubError):  # it names the licence, without which all else can be done
+            download(asked.name, CARD_NAME, repo.commit, label=asked.revision)
+    folder.note_commit(asked.revision, repo.commit)
+    keep(folder, listing)
+    return _opened(folder, repo)
+
+
+def _small(files: Mapping[str, RemoteFile]) -> dict[str, int]:
+    """The files that planning reads, and how large each may be."""
+    limits = dict.fromkeys((n for n in files if n.endswith(CONFIG_NAME)), CONFIG_LIMIT)
+    if INDEX_NAME in files:
+        limits[INDEX_NAME] = INDEX_LIMIT
+    return limits
+
+
+def _repo(asked: _Asked, folder: RepoFolder, listing: Listing, lost: str = "") -> Repo:
+    """A commit of a repository, with the files that the cache has of other commits linked to it."""
+    files = listing.files
+    repo = Repo(
+        name=asked.name, revision=asked.revision, commit=listing.commit, files=files, lost=lost
+    )
+    if CONFIG_NAME not in files:
+        raise HubError("is not in the repository", where=f"{repo}/{CONFIG_NAME}")
+    folder.link(listing.commit, {n: file for n, file in files.items() if kind_of(n) is not None})
+    return replace(repo, starts=partial(read_starts, repo, folder))
+
+
+def _open_cached(asked: _Asked, lost: str) -> Checkpoint:
+    """Open what the cache has, where the Hub cannot be asked."""
+    folder = RepoFolder.of(asked.name)
+    commit = folder.commit_of(asked.revision)
+    files = None if commit is None else kept(folder, commit)
+    if commit is None or (files is None and not folder.snapshot(commit).is_dir()):
+        raise lacking_error(str(asked), (CONFIG_NAME,), lost)
+    if files is None:
+        return _open_unlisted(asked, folder, commit, lost)
+    repo = _repo(asked, folder, Listing(commit=commit, files=files), lost)
+    snapshot = folder.snapshot(commit)
+    if lacking := [name for name in _small(files) if not (snapshot / name).exists()]:
+        raise lacking_error(str(asked), lacking, lost)
+    return _opened(folder, repo)
+
+
+def _open_unlisted(asked: _Asked, folder: RepoFolder, commit: str, lost: str) -> Checkpoint:
+    """The same where it is not known what else the repository holds."""
+    snapshot = folder.snapshot(commit)
+    files = _cached(snapshot)
+    if CONFIG_NAME not in files:
+        raise lacking_error(str(asked), (CONFIG_NAME,), lost)
+    if INDEX_NAME not in files and not any(n.endswith(".safetensors") for n in files):
+        raise lacking_error(str(asked), ("*.safetensors",), lost)
+    repo = Repo(name=asked.name, revision=asked.revision, commit=commit, files=files, lost=lost)
+    try:
+        found = _opened(folder, repo)
+    except MissingTensorError as error:
+        fix = f"{lost}: run again when it can be reached"
+        error.problems = tuple(replace(problem, fix=fix) for problem in error.problems)
+        raise
+    note = f"{asked}: which files it has is not known: those that the cache has are taken for all"
+    return replace(found, notes=(*found.notes, printable(note)))
+
+
+def _opened(folder: RepoFolder, repo: Repo) -> Checkpoint:
+    """The checkpoint; errors name the repository, not its folder in the cache."""
+    snapshot = folder.snapshot(repo.commit)
+    try:
+        return open_checkpoint(snapshot, repo)
     except CheckpointError as error:
         error.problems = tuple(
-            replace(problem, where=problem.where.replace(str(folder), name))
+            replace(problem, where=problem.where.replace(str(snapshot), str(repo)))
             for problem in error.problems
         )
         raise
-
-
-def _open(asked: str, revision: str, folder: Path) -> Checkpoint:
-    if constants.is_offline_mode():
-        return open_checkpoint(folder, _cached(asked, revision, folder))
-    try:
-        with explained(asked, revision=revision):
-            repo = _describe(asked, revision, folder.name)
-    except _UnreachableError:
-        found = open_checkpoint(folder, _cached(asked, revision, folder))
-        note = f"{shown_endpoint()} cannot be reached: {asked}@{revision} is as the cache has it"
-        return replace(found, notes=(*found.notes, printable(note)))
-    limits = dict.fromkeys((n for n in repo.files if n.endswith(CONFIG)), CONFIG_LIMIT)
-    if INDEX_NAME in repo.files:
-        limits[INDEX_NAME] = INDEX_LIMIT
-    for small, limit in limits.items():
-        if repo.files[small].nbytes > limit:
-            raise CheckpointError(f"is larger than {limit} bytes", where=f"{repo}/{small}")
-        download(asked, small, repo.commit, label=revision)
-    return open_checkpoint(folder, repo)
 
 
 def download(
@@ -131,10 +252,6 @@ def download(
         )
 
 
-class _UnreachableError(Exception):
-    """There is no way to the Hub now."""
-
-
 @contextmanager
 def _stored(where: str) -> Iterator[None]:
     try:
@@ -148,11 +265,11 @@ def _stored(where: str) -> Iterator[None]:
         raise HubError(what, where=where, fix=fix) from None
 
 
-def _cached(name: str, revision: str, folder: Path) -> Repo:
-    """What the cache has of a repository; it keeps large files under their digests."""
+def _cached(snapshot: Path) -> dict[str, RemoteFile]:
+    """What the cache has of a commit; it keeps large files under their digests."""
     files = {}
-    for path in folder.iterdir():
-        if not path.is_file() or not _is_plain(path.name):
+    for path in snapshot.iterdir():
+        if not path.is_file() or not is_plain(path.name):
             continue
         blob = Path(os.readlink(path)).name if path.is_symlink() else ""
         files[path.name] = RemoteFile(
@@ -160,72 +277,4 @@ def _cached(name: str, revision: str, folder: Path) -> Repo:
             sha256=blob if re.fullmatch("[0-9a-f]{64}", blob) else None,
             git=blob if re.fullmatch("[0-9a-f]{40}", blob) else None,
         )
-    return Repo(name=name, revision=revision, commit=folder.name, files=files)
-
-
-def _describe(name: str, revision: str, commit: str) -> Repo:
-    """What a repository holds at a commit, with sizes and digests."""
-    if not re.fullmatch("[0-9a-f]{40}", commit):
-        raise CheckpointError("is of no commit in the cache", where=f"{name}@{revision}")
-    api = HfApi(library_name="tensorsurgeon", library_version=__version__)
-    try:
-        info = retried(
-            lambda: api.model_info(
-                name,
-                revision=commit,
-                files_metadata=True,
-                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-            )
-        )
-        files = dict(_listed(info.siblings or ()))
-    except httpx2.TransportError:
-        raise _UnreachableError from None
-    except HfHubHTTPError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise HubError(
-            f"{shown_endpoint()} does not answer like a Hub",
-            where=f"{name}@{revision}",
-            fix="check HF_ENDPOINT and the proxy",
-        ) from None
-
-    repo = Repo(name=name, revision=revision, commit=commit, files=files)
-    return replace(repo, starts=lambda names: in_threads(partial(_start, repo), names, CONNECTIONS))
-
-
-def _listed(siblings: Iterable[RepoSibling]) -> Iterator[tuple[str, RemoteFile]]:
-    """The files at the top of a repository, as it lists them."""
-    for sibling in siblings:
-        size, sha256 = sibling.size, sibling.lfs.sha256 if sibling.lfs else None
-        if size is None or not _is_plain(sibling.rfilename):
-            continue
-        if type(size) is not int or size < 0:
-            raise ValueError(size)
-        if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
-            raise ValueError(sha256)
-        git = None if sha256 else sibling.blob_id
-        yield sibling.rfilename, RemoteFile(nbytes=size, sha256=sha256, git=git)
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a file lies at the top of its repository, under a name that is safe everywhere."""
-    return name.isprintable() and not {"/", "\\"} & set(name) and name not in ("", ".", "..")
-
-
-def _start(repo: Repo, file: str) -> bytes:
-    """The header of a shard with its length before it."""
-    size = repo.files[file].nbytes
-    if not size:
-        return b""
-    with explained(repo.name, revision=repo.revision, file=file):
-        first = read_part(repo.name, repo.commit, file, 0, min(START, size), size)
-        if len(first.data) < 8:
-            return first.data
-        end = 8 + int(struct.unpack_from("<Q", first.data)[0])
-        if end <= len(first.data) or end > min(size, 8 + HEADER_LIMIT):
-            return first.data[:end]  # what is too long for a header is refused by its reader
-        begin = len(first.data)
-        rest = read_part(repo.name, repo.commit, file, begin, end - begin, size)
-    if rest.etag != first.etag:
-        raise CheckpointError("has changed while it was read", where=f"{repo}/{file}")
-    return first.data + rest.data
+    return files

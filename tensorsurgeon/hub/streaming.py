@@ -9,9 +9,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,90 +17,99 @@ import httpx2
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
-from tensorsurgeon.checkpoint import FileIdentity, RemoteFile, Repo, ShardReader
+from tensorsurgeon.checkpoint import FileIdentity, Repo, ShardReader
 from tensorsurgeon.errors import CheckpointError
+from tensorsurgeon.hub.connections import Answer, Connections, ask_client
 from tensorsurgeon.hub.errors import explained
-from tensorsurgeon.hub.requests import TRIES, Address, part_of, pause_after, refuse
+from tensorsurgeon.hub.requests import TRIES, Address, part_of, pause_after
 from tensorsurgeon.plan import Plan, read_twice
+from tensorsurgeon.plan.nodes import read_twice_in
 from tensorsurgeon.specs import StoredTensor
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What a host answers to an address whose signature is too old."""
 
 
-@dataclass
 class _Link:
     """A file of a repository, as all threads know it."""
 
-    repo: Repo
-    name: str
-    size: int
-    address: Address
-    etag: str | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, repo: Repo, name: str, size: int) -> None:
+        self.repo, self.name, self.size = repo, name, size
+        self._hub = Address.of(repo.name, repo.commit, name)
+        self._found: Address | None = None
+        self._etag: str | None = None
+        self._lock = threading.RLock()
+
+    def find(self) -> Address:
+        """Where the file is; the Hub is asked once, and again when what it said is too old."""
+        with self._lock:
+            if self._found is None:
+                with part_of(self._hub, 0, 1, self.size) as response:
+                    response.read()
+                    self.note(response)
+            assert self._found is not None
+            return self._found
+
+    def last(self) -> Address:
+        """Where to ask the client for it: where it was found, or at the Hub."""
+        return self._found or self._hub
 
     def note(self, response: httpx2.Response) -> None:
         """Keep where the Hub has sent us; refuse another content than before."""
         etag = response.headers.get("ETag", "")
-        with self.lock:
-            if self.etag is None:
-                self.etag = etag
-            if self.etag != etag:
+        with self._lock:
+            if self._etag is None:
+                self._etag = etag
+            if self._etag != etag:
                 raise CheckpointError(
                     "has changed while it was read", where=f"{self.repo}/{self.name}"
                 )
-            if response.url.netloc != httpx2.URL(constants.ENDPOINT).netloc:
-                self.address = Address(url=str(response.url), is_signed=True)
+            is_hub = response.url.netloc == httpx2.URL(constants.ENDPOINT).netloc
+            self._found = self._hub if is_hub else Address(url=str(response.url), is_signed=True)
 
     def is_expired(self, response: httpx2.Response) -> bool:
         """Whether an answer is another host's, to an address whose signature it takes no more.
 
         The next request goes to the Hub then, for a new one.
         """
-        hub = Address.of(self.repo.name, self.repo.commit, self.name)
-        with self.lock:
-            self.address = hub
-        return response.status_code in _EXPIRED and str(response.url) != hub.url
+        with self._lock:
+            self._found = None
+        return response.status_code in _EXPIRED and str(response.url) != self._hub.url
 
 
 class _Stream:
     """The bytes of a file from `start` to `end`, in order, whatever happens to a connection."""
 
-    def __init__(self, link: _Link, start: int, end: int) -> None:
+    def __init__(self, connections: Connections, link: _Link, start: int, end: int) -> None:
         self.position = start
-        self._link, self._end = link, end
-        self._rest = memoryview(b"")
-        self._pieces: Iterator[bytes] | None = None
-        self._opened = ExitStack()
+        self._connections, self._link, self._end = connections, link, end
+        self._answer: Answer | None = None
 
     def read_into(self, buffer: memoryview) -> None:
         """Fill a buffer with the next bytes."""
         done = 0
         while done < len(buffer):
-            if not self._rest:
-                self._rest = memoryview(self._next_piece())
-            piece = self._rest[: len(buffer) - done]
-            buffer[done : done + len(piece)] = piece
-            self._rest = self._rest[len(piece) :]
-            done += len(piece)
-            self.position += len(piece)
+            count = self._some_into(buffer[done:])
+            done += count
+            self.position += count
+        if self.position == self._end:
+            self.close()
 
     def close(self) -> None:
-        """Give up what has not come yet."""
-        self._pieces = None
-        self._opened.close()
+        """Give up what has not come yet; leave the connection to others if all has."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
 
-    def _next_piece(self) -> bytes:
+    def _some_into(self, buffer: memoryview) -> int:
         for number in range(TRIES):
             try:
-                if self._pieces is None:
-                    self._pieces = self._connect()
-                piece = next(self._pieces, b"")
-                if not piece:
+                if self._answer is None:
+                    self._answer = self._ask(straight=number == 0)
+                count = self._answer.read_into(buffer)
+                if not count:
                     raise httpx2.RemoteProtocolError(f"ended at byte {self.position}")
-                if self.position + len(piece) > self._end:
-                    refuse("the server sends more than was asked for")
-                return piece
+                return count
             except (httpx2.HTTPError, HfHubHTTPError) as error:
                 self.close()
                 if isinstance(error, HfHubHTTPError) and self._link.is_expired(error.response):
@@ -114,12 +121,14 @@ class _Stream:
                 time.sleep(pause)
         raise AssertionError("the last try either returns or raises")
 
-    def _connect(self) -> Iterator[bytes]:
-        link = self._link
-        part = part_of(link.address, self.position, self._end - self.position, link.size)
-        response = self._opened.enter_context(part)
-        link.note(response)
-        return response.iter_raw()
+    def _ask(self, *, straight: bool) -> Answer:
+        link, count = self._link, self._end - self.position
+        if straight:
+            answer = self._connections.ask(link.find(), self.position, count, link.size)
+        else:
+            answer = ask_client(link.last(), self.position, count, link.size)
+        link.note(answer.response)
+        return answer
 
 
 @dataclass
@@ -149,10 +158,12 @@ class HubReader:
             if isinstance(identity, FileIdentity):
                 here[path] = identity
             else:
-                self._links[path] = _link(plan.repos[path.parent], path.name, identity)
+                self._links[path] = _Link(plan.repos[path.parent], path.name, identity.nbytes)
         self._local = ShardReader(here)
+        self._connections = Connections()
         self._scratch = scratch
         self._twice = read_twice(plan)
+        self._spare: list[BinaryIO] = []
         self._of_thread = threading.local()
 
     def read_into(self, tensor: StoredTensor, start: int, buffer: memoryview) -> None:
@@ -173,7 +184,7 @@ class HubReader:
         for reading in self._readings().values():
             reading.stream.close()
             if reading.copy is not None:
-                reading.copy.close()
+                self._spare.append(reading.copy)
         self._readings().clear()
 
     def check_unchanged(self) -> None:
@@ -182,6 +193,9 @@ class HubReader:
 
     def close(self) -> None:
         """Close every file; the threads have finished."""
+        for copy in self._spare:
+            copy.close()
+        self._connections.close()
         self._local.close()
 
     def _readings(self) -> dict[StoredTensor, _Reading]:
@@ -195,14 +209,30 @@ class HubReader:
         readings = self._readings()
         reading = readings.get(tensor)
         if reading is None:
-            copy = None
-            if tensor in self._twice:
-                copy = tempfile.TemporaryFile(dir=self._scratch, buffering=0)  # noqa: SIM115
-            reading = readings[tensor] = _Reading(_stream(tensor, link, 0), copy)
+            copy = self._copy(tensor.spec.nbytes) if tensor in self._twice else None
+            reading = readings[tensor] = _Reading(self._stream(tensor, link, 0), copy)
         if reading.copy is None and reading.stream.position != tensor.offset + start:
             reading.stream.close()
-            reading.stream = _stream(tensor, link, start)
+            reading.stream = self._stream(tensor, link, start)
         return reading
+
+    def _stream(self, tensor: StoredTensor, link: _Link, start: int) -> _Stream:
+        begin, end = tensor.offset + start, tensor.offset + tensor.spec.nbytes
+        return _Stream(self._connections, link, begin, end)
+
+    def _copy(self, nbytes: int) -> BinaryIO:
+        """A temporary file for so many bytes.
+
+        One that has served already, if there is: to write over what is in memory takes half the
+        processor time of new pages.
+        """
+        try:
+            copy = self._spare.pop()
+        except IndexError:
+            return tempfile.TemporaryFile(dir=self._scratch, buffering=0)
+        if os.fstat(copy.fileno()).st_size > nbytes:
+            os.ftruncate(copy.fileno(), nbytes)
+        return copy
 
     def _read(self, reading: _Reading, start: int, buffer: memoryview) -> None:
         if reading.copy is None:
@@ -218,13 +248,18 @@ class HubReader:
             reading.copied += len(buffer) - had
 
 
-def _link(repo: Repo, name: str, file: RemoteFile) -> _Link:
-    address = Address.of(repo.name, repo.commit, name)
-    return _Link(repo=repo, name=name, size=file.nbytes, address=address)
-
-
-def _stream(tensor: StoredTensor, link: _Link, start: int) -> _Stream:
-    return _Stream(link, tensor.offset + start, tensor.offset + tensor.spec.nbytes)
+def spool_needed(plan: Plan, threads: int) -> int:
+    """Most bytes of temporary files at a time, with so many tensors made at a time."""
+    elsewhere = plan.to_fetch()
+    spooled = [
+        sum(
+            tensor.spec.nbytes
+            for tensor in set(read_twice_in(made.node))
+            if tensor.path in elsewhere
+        )
+        for made in plan.tensors
+    ]
+    return sum(sorted(spooled, reverse=True)[:threads])
 
 
 def _read_all(descriptor: int, buffer: memoryview, at: int) -> None:

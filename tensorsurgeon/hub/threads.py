@@ -62,7 +62,10 @@ def in_threads(
             raise failures[0]
     except BaseException:
         stop.set()
-        close_session()  # requests on their way fail now
+        # Requests on their way fail now. A thread that was itself started here, for one of several
+        # repositories, leaves alone those that the others have on theirs.
+        if threading.current_thread() is threading.main_thread():
+            close_session()
         for worker in workers:
             worker.join(_GRACE / len(workers))
         raise

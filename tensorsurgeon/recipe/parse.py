@@ -26,7 +26,7 @@ from tensorsurgeon.recipe.expression import (
     Reference,
     parse_expression,
 )
-from tensorsurgeon.specs import parse_size
+from tensorsurgeon.specs import parse_repo, parse_size
 
 
 class Source(Operator):
@@ -55,6 +55,15 @@ def _read_size(raw: Any) -> int:
         raise PydanticCustomError("size", "{error}", {"error": str(error)}) from None
 
 
+def _read_repo(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise PydanticCustomError("repo", "a repository, not {kind}", {"kind": kind_of(raw)})
+    try:
+        return parse_repo(raw)
+    except ValueError as error:
+        raise PydanticCustomError("repo", "{error}", {"error": str(error)}) from None
+
+
 class Output(BaseModel):
     """Where the result goes and in which form."""
 
@@ -74,6 +83,9 @@ class Output(BaseModel):
     tokenizer: str | None = Field(
         default=None,
         description="the model whose tokenizer files go along; by default the result's first",
+    )
+    push: Annotated[str | None, BeforeValidator(_read_repo), WithJsonSchema({"type": "string"})] = (
+        Field(default=None, description="repository of the Hub it goes to as well, as org/name")
     )
 
 

@@ -121,7 +121,7 @@ OPTIONS = {
     "a source nobody uses": (("-s", "c=./a"), RECIPE, "there is no source 'c' to replace"),
     "a merge replaced as a source": (("-s", "m=./a"), RECIPE, "there is no source 'm' to replace"),
     "a source without a folder": (("-s", "a"), 2, "'a' is not NAME=DIR"),
-    "an option with a typo": (("--ouput", "x"), 2, "No such option '--ouput'. Did you mean"),
+    "an option with a typo": (("--ouput", "x"), 2, "No such option '--ouput'. (Did you mean"),
     "an output name too long": (("-o", "x" * 300), PLAN, "cannot be used: File name too long"),
 }
 

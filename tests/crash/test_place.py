@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tensorsurgeon import api
+from tensorsurgeon.errors import TensorSurgeonError
 from tests.cli.checkpoints import file_bytes
 from tests.crash.jobs import ALL_AT_ONCE, Job, old_checkpoint, strace, tiny_recipe
 
@@ -209,7 +210,7 @@ def test_what_appears_at_the_output_during_the_run_is_kept(
         precious.write_text("years of work")
 
     plan = api.plan(job.recipe, output=job.out)
-    with pytest.raises(api.TensorSurgeonError) as refused:
+    with pytest.raises(TensorSurgeonError) as refused:
         api.apply(plan, overwrite=overwrite, progress=progress)
     assert refused.value.exit_code in (OUTPUT, THERE)
     assert any("are kept in" in note for note in refused.value.__notes__)

@@ -96,10 +96,13 @@ def held(job: Job) -> Iterator[Popen[str]]:
         deadline = time.monotonic() + 30
         journal = job.work / "journal"
         seen: dict[Path, int] = {}
-        # The next flush is the first, after a tensor was written.
-        while not (journal.exists() and journal.stat().st_size and changes(job.folder) == seen):
+        quiet = 0
+        # The next flush is the first, after a tensor was written. On a busy machine a process may
+        # do nothing for a while and yet not be there.
+        while not (journal.exists() and journal.stat().st_size and quiet >= 10):
             assert process.poll() is None
             assert time.monotonic() < deadline
+            quiet = quiet + 1 if changes(job.folder) == seen else 0
             seen = changes(job.folder)
             time.sleep(0.1)
         holder = int(re.search(r'"pid": (\d+)', (job.work / "lock").read_text())[1])  # type: ignore[index]

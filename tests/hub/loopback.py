@@ -7,7 +7,9 @@ from pathlib import Path
 from tests.hub.cdn import Cdn
 from tests.hub.content import Content
 from tests.hub.faults import Faults
+from tests.hub.line import Line
 from tests.hub.log import RequestLog
+from tests.hub.messages import Route
 from tests.hub.reading import Reading
 from tests.hub.registry import Registry
 from tests.hub.server import Host
@@ -67,6 +69,19 @@ class LoopbackHub:
         self._cdn.routes = Cdn(self.registry).routes()
         self._hub.start()
         self._cdn.start()
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many connections were made so far, by host."""
+        return {host.name: host.accepted for host in (self._hub, self._cdn)}
+
+    def connect_by(self, line: Line) -> None:
+        """Has the answers of both hosts go through one line from now on."""
+        self._hub.line = self._cdn.line = line
+
+    def add_routes(self, *routes: Route) -> None:
+        """Has the Hub answer more requests; new routes go before those there are."""
+        self._hub.routes = (*routes, *self._hub.routes)
 
     def stop(self) -> None:
         """Ends both hosts; raises if a handler has failed, which is a bug of the Hub's own."""

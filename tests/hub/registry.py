@@ -39,6 +39,7 @@ class Registry:
             same host before they are served, as on the real Hub.
         compress: whether regular files are sent by gzip to those who take it, as on the real Hub.
         checked_cards: the texts that were sent to validate-yaml.
+        ignored: paths that a repository's .gitignore is taken to name.
     """
 
     def __init__(self, storage: Path):
@@ -51,6 +52,7 @@ class Registry:
         self.resolve_cache = False
         self.compress = False
         self.checked_cards: list[str] = []
+        self.ignored: set[str] = set()
         self.lock = threading.Lock()
         self._storage = storage
         self._key = secrets.token_bytes(16)

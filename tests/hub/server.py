@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from tests.hub.content import PIECE
 from tests.hub.faults import Fault, Faults
+from tests.hub.line import Line
 from tests.hub.log import Exchange, RequestLog
 from tests.hub.messages import PROMPT, Request, Response, Route, dispatch
 
@@ -28,6 +29,9 @@ POLL = 0.02
 SLICE = 0.05
 """Seconds after which a pause looks whether anybody still waits."""
 
+LINE_STEP = PIECE // 4
+"""The same where connections share a line: small, so that they take turns."""
+
 UNBODIED = (204, 304)
 """Statuses that never have a body."""
 
@@ -39,6 +43,8 @@ class Host:
         name: how it is called in the log.
         url: scheme, address and port.
         routes: what it answers; set before `start`.
+        line: what its answers have to go through.
+        accepted: how many connections were made to it.
     """
 
     def __init__(self, name: str, address: str, faults: Faults, log: RequestLog):
@@ -46,6 +52,8 @@ class Host:
         self.faults = faults
         self.log = log
         self.routes: tuple[Route, ...] = ()
+        self.line = Line()
+        self.accepted = 0
         self.stopping = threading.Event()
         self._server = Server(address, self)
         self._thread = threading.Thread(
@@ -85,6 +93,7 @@ class Server(ThreadingMixIn, TCPServer):
         assert isinstance(request, socket.socket)
         with self._lock:
             self._open.add(request)
+            self.host.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: object) -> None:
@@ -192,11 +201,12 @@ class Connection(BaseHTTPRequestHandler):
         if delivery.lost:
             self._abandon(reset=delivery.reset)
             return
-        self._pause(delivery.wait)
+        line = self.server.host.line
+        self._pause(delivery.wait + line.latency)
         head = self._head(response)
         self.entry.status = response.status
         bodied = self.command != "HEAD" and response.status not in UNBODIED
-        if bodied and response.length <= PIECE and delivery == PROMPT:
+        if bodied and response.length <= PIECE and delivery == PROMPT and not line.rate:
             self.connection.sendall(
                 head + response.content.read_at(response.start, response.length)
             )
@@ -217,9 +227,11 @@ class Connection(BaseHTTPRequestHandler):
         return "\r\n".join(lines).encode("latin-1")
 
     def _send_body(self, response: Response) -> None:
-        delivery = response.delivery
+        delivery, line = response.delivery, self.server.host.line
         stall_at, stall_for = delivery.stall or (None, 0.0)
-        step = STEP if delivery.rate is None else max(1, min(1 << 16, int(delivery.rate / 20)))
+        step = LINE_STEP if line.rate else STEP
+        if delivery.rate is not None:
+            step = max(1, min(1 << 16, int(delivery.rate / 20)))
         stop = response.length if delivery.cut is None else min(delivery.cut, response.length)
         marks = sorted({stop} | {at for at in (stall_at, delivery.flip) if at is not None})
         done = 0
@@ -234,6 +246,7 @@ class Connection(BaseHTTPRequestHandler):
                     sent = self.connection.send(bytes([response.content.read_at(at, 1)[0] ^ 1]))
                 else:
                     count = min(step, next(mark for mark in marks if mark > done) - done)
+                    line.wait_for(count)
                     sent = self._send(file, at, count)
                 done += sent
                 self.entry.sent += sent

@@ -14,6 +14,7 @@ import pytest
 from tests.hub.bare import WEIGHTS, Caller, commit_body
 from tests.hub.content import Content
 from tests.hub.faults import Meanwhile
+from tests.hub.line import Line
 from tests.hub.loopback import CANARY, LoopbackHub
 
 
@@ -183,3 +184,22 @@ print(size / (time.perf_counter() - began))
     )
     assert float(done.stdout) > 100e6
     assert hub.log.sent(host="cdn") == size
+
+
+def test_connections_share_a_line(hub: LoopbackHub, weights: str) -> None:
+    hub.connect_by(Line(rate=10e6))
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: Caller(hub.cdn_url)("GET", weights), range(2)))
+    assert [answer.body for answer in answers] == [WEIGHTS, WEIGHTS]
+    assert time.monotonic() - began > 0.9 * 2 * len(WEIGHTS) / 10e6
+
+
+def test_every_answer_over_a_line_takes_a_while_to_begin(
+    hub: LoopbackHub, cdn: Caller, weights: str
+) -> None:
+    hub.connect_by(Line(latency=0.05))
+    began = time.monotonic()
+    for _ in range(4):
+        assert cdn("GET", weights, Range="bytes=0-0").body == WEIGHTS[:1]
+    assert time.monotonic() - began > 0.9 * 4 * 0.05

@@ -86,7 +86,8 @@ class Writing:
             path = file["path"]
             mode = "lfs" if is_lfs(path, file["size"]) else "regular"
             known = {"oid": tree[path].etag} if path in tree else {}
-            files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
+            ignored = path in self.registry.ignored
+            files.append({"path": path, "uploadMode": mode, "shouldIgnore": ignored, **known})
         return reply({"files": files})
 
     def batch(self, request: Request) -> Response:
