@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCALE ?= 1.1B
 
-.PHONY: help test lint demo bench clean
+.PHONY: help test lint demo bench prove-low-memory clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 20
 
 .venv/.installed: pyproject.toml setup.py constraints.txt tensorsurgeon/kernels/_compiled.c
 	$(PYTHON) -m venv .venv
@@ -36,6 +36,9 @@ demo: .venv/.installed  ## grow a real 135M model from 30 to 44 layers and score
 bench: .venv/.installed  ## time and memory against mergekit and the floor; SCALE=7B for others
 	-@$(MAKE) --no-print-directory .venv-mergekit/.installed
 	$(BIN)/python -m tests.bench --scale $(SCALE)
+
+prove-low-memory: .venv/.installed  ## merge 7B models under a hard limit of 512 MB, and 128 MB
+	$(BIN)/python -m tests.low_memory
 
 clean:           ## remove environments, models and caches
 	rm -rf .venv .venv-mergekit build *.egg-info tensorsurgeon/kernels/*.so models .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
