@@ -16,27 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from tensorsurgeon.card import with_card
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
-from tensorsurgeon.errors import (
-    PlanError,
-    RecipeError,
-    VerifyError,
-    did_you_mean,
-)
-from tensorsurgeon.execute import (
-    OpenReader,
-    Result,
-    check_destination,
-    check_workplace,
-    deliver_plan,
-    is_finished,
-    run_plan,
-)
-from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.errors import RecipeError, VerifyError, did_you_mean
+from tensorsurgeon.execute import OpenReader, Result, deliver_plan, run_plan
 from tensorsurgeon.operators import OPERATORS
+from tensorsurgeon.places import check as check
+from tensorsurgeon.places import destination_of
 from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Recipe, Source, json_schema, parse_recipe
-from tensorsurgeon.sources import HUB, beside, check_usable, open_source, open_sources
+from tensorsurgeon.sources import HUB, open_source, open_sources
 from tensorsurgeon.specs import Progress
 
 if TYPE_CHECKING:
@@ -74,7 +62,7 @@ def plan(
     made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
     made = replace(
         made,
-        destination=_destination(parsed, path, output),
+        destination=destination_of(parsed, path, output),
         push=parsed.output.push if push is None else push or None,
     )
     licenses = {name: license_of(folder) for name, folder in made.sources.items()}
@@ -126,51 +114,6 @@ def spool_for(plan: Plan, threads: int) -> int:
     from tensorsurgeon.hub import spool_needed
 
     return spool_needed(plan, threads)
-
-
-def check(plan: Plan, *, overwrite: bool = False, push_only: bool = False) -> Path:
-    """Whether the result can go where it shall; returns that folder.
-
-    Raises:
-        PlanError: no folder is named, or it must not or cannot be written.
-    """
-    if push_only:
-        return _check_push_only(plan)
-    if plan.destination is None:
-        raise PlanError(
-            "the recipe names no output folder",
-            where=plan.recipe,
-            fix="give one with -o, or as output: path in the recipe",
-        )
-    nbytes = plan.bytes_written + plan.bytes_beside
-    replaces = overwrite or is_finished(plan, plan.destination)
-    try:
-        check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
-    except PlanError as error:
-        if plan.push is not None and (plan.destination / MANIFEST_NAME).exists():
-            error.add_note("'tensorsurgeon push' sends what is there")
-        raise
-    if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
-        raise PlanError(
-            f"holds the recipe {plan.recipe}",
-            where=str(plan.destination),
-            fix="choose an output folder of its own",
-        )
-    return plan.destination
-
-
-def _check_push_only(plan: Plan) -> Path:
-    """As `check`, where of the result one shard at a time is on the disk."""
-    if plan.push is None:
-        raise PlanError(
-            "the recipe names no repository to push to",
-            where=plan.recipe,
-            fix="give one with --push, or as output: push in the recipe",
-        )
-    place = plan.destination or Path(plan.push.partition("@")[0].rpartition("/")[2])
-    largest = max((shard.nbytes for shard in plan.shards), default=0)
-    check_workplace(place, plan.sources.values(), largest + plan.bytes_beside)
-    return place
 
 
 def fetch(
@@ -403,15 +346,3 @@ def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path])
         place = place if place.startswith(HUB) else os.path.abspath(place)
         models[name] = source.model_copy(update={"path": place})
     return recipe.model_copy(update={"models": models})
-
-
-def _destination(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:
-    if output is None and recipe.output.path is None:
-        return None
-    folder = beside(path, recipe.output.path or "")
-    if output is not None:
-        folder = Path(os.path.normpath(output))
-    where = str(path) if output is None else "-o"
-    for place in (folder, Workplace.of(folder).root):
-        check_usable(place, where, PlanError)
-    return folder

@@ -5,13 +5,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from tensorsurgeon import __version__
+from tensorsurgeon.arguments import Assignment, Group, Repo, Size
 from tensorsurgeon.errors import TensorSurgeonError, printable
-from tensorsurgeon.specs import parse_repo, parse_size
 from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
@@ -25,52 +25,6 @@ Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 pl
 output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 129
 hung up, 130 interrupted, 143 terminated.
 """
-
-
-class _Size(click.ParamType[int]):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return parse_size(value)
-        except ValueError as error:
-            self.fail(printable(str(error)), param, ctx)
-
-
-class _Repo(click.ParamType[str]):
-    name = "org/name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return parse_repo(value)
-        except ValueError as error:
-            self.fail(printable(str(error)), param, ctx)
-
-
-class _Assignment(click.ParamType[tuple[str, str]]):
-    name = "name=dir"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        name, equals, folder = str(value).partition("=")
-        if not equals or not name or not folder:
-            self.fail(f"'{printable(str(value))}' is not NAME=DIR", param, ctx)
-        return name, folder
-
-
-class _Group(click.Group):
-    """Suggests the nearest command for a mistyped one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from tensorsurgeon.errors import did_you_mean
-
-            commands = did_you_mean(args[0], self.list_commands(ctx))
-            ctx.fail(f"there is no command '{printable(args[0])}': {commands}")
-        return super().resolve_command(ctx, args)
 
 
 def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -88,13 +42,13 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
                 "-s",
                 "--source",
                 "sources",
-                type=_Assignment(),
+                type=Assignment(),
                 multiple=True,
                 help="Use DIR, or hf://ORG/NAME, for the recipe's source NAME. Can be repeated.",
             ),
             click.option(
                 "--push",
-                type=_Repo(),
+                type=Repo(),
                 help="Push the result to this repository, in place of the recipe's output: push.",
             ),
             click.option(
@@ -109,7 +63,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option(
                 "--max-memory",
-                type=_Size(),
+                type=Size(),
                 help="Budget of resident memory, as 512MB: kept, or refused before the start.",
             ),
             click.option(
@@ -127,7 +81,7 @@ _public = click.option("--public", is_flag=True, help="Make a repository that is
 
 
 @click.group(
-    cls=_Group,
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,
 )
@@ -236,7 +190,7 @@ def plan(
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("repo", type=_Repo(), metavar="ORG/NAME")
+@click.argument("repo", type=Repo(), metavar="ORG/NAME")
 @_public
 @click.option("-m", "--message", help="Message of the commit.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the commit's address.")

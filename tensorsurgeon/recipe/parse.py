@@ -55,7 +55,9 @@ def _read_size(raw: Any) -> int:
         raise PydanticCustomError("size", "{error}", {"error": str(error)}) from None
 
 
-def _read_repo(raw: Any) -> str:
+def _read_repo(raw: Any) -> str | None:
+    if raw is None:
+        return None
     if not isinstance(raw, str):
         raise PydanticCustomError("repo", "a repository, not {kind}", {"kind": kind_of(raw)})
     try:
@@ -84,9 +86,9 @@ class Output(BaseModel):
         default=None,
         description="the model whose tokenizer files go along; by default the result's first",
     )
-    push: Annotated[str | None, BeforeValidator(_read_repo), WithJsonSchema({"type": "string"})] = (
-        Field(default=None, description="repository of the Hub it goes to as well, as org/name")
-    )
+    push: Annotated[
+        str | None, BeforeValidator(_read_repo), WithJsonSchema({"type": ["string", "null"]})
+    ] = Field(default=None, description="repository of the Hub it goes to as well, as org/name")
 
 
 def _parse_models(raw: Any, info: ValidationInfo) -> dict[str, Operator | Reference]:

@@ -1,0 +1,79 @@
+"""Where a result goes: which folder that is, and whether it can go there."""
+
+import os
+from pathlib import Path
+
+from tensorsurgeon.checkpoint import MANIFEST_NAME
+from tensorsurgeon.errors import PlanError
+from tensorsurgeon.execute import check_destination, check_workplace, is_finished
+from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.plan import Plan
+from tensorsurgeon.recipe import Recipe
+from tensorsurgeon.sources import beside, check_usable
+
+
+def destination_of(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:
+    """The folder to make; None where neither recipe nor caller names one.
+
+    Args:
+        recipe: the recipe.
+        path: its file; a folder it names is relative to that.
+        output: the folder that the caller names, relative to the working folder.
+
+    Raises:
+        PlanError: no folder can have that name.
+    """
+    if output is None and recipe.output.path is None:
+        return None
+    folder = beside(path, recipe.output.path or "")
+    if output is not None:
+        folder = Path(os.path.normpath(output))
+    where = str(path) if output is None else "-o"
+    for place in (folder, Workplace.of(folder).root):
+        check_usable(place, where, PlanError)
+    return folder
+
+
+def check(plan: Plan, *, overwrite: bool = False, push_only: bool = False) -> Path:
+    """Whether the result can go where it shall; returns that folder.
+
+    Raises:
+        PlanError: no folder is named, or it must not or cannot be written.
+    """
+    if push_only:
+        return _check_push_only(plan)
+    if plan.destination is None:
+        raise PlanError(
+            "the recipe names no output folder",
+            where=plan.recipe,
+            fix="give one with -o, or as output: path in the recipe",
+        )
+    nbytes = plan.bytes_written + plan.bytes_beside
+    replaces = overwrite or is_finished(plan, plan.destination)
+    try:
+        check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
+    except PlanError as error:
+        if plan.push is not None and (plan.destination / MANIFEST_NAME).exists():
+            error.add_note("'tensorsurgeon push' sends what is there")
+        raise
+    if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
+        raise PlanError(
+            f"holds the recipe {plan.recipe}",
+            where=str(plan.destination),
+            fix="choose an output folder of its own",
+        )
+    return plan.destination
+
+
+def _check_push_only(plan: Plan) -> Path:
+    """As `check`, where of the result one shard at a time is on the disk."""
+    if plan.push is None:
+        raise PlanError(
+            "the recipe names no repository to push to",
+            where=plan.recipe,
+            fix="give one with --push, or as output: push in the recipe",
+        )
+    place = plan.destination or Path(plan.push.partition("@")[0].rpartition("/")[2])
+    largest = max((shard.nbytes for shard in plan.shards), default=0)
+    check_workplace(place, plan.sources.values(), largest + plan.bytes_beside)
+    return place
