@@ -21,7 +21,7 @@ from tensorsurgeon.execute import OpenReader, Result, deliver_plan, run_plan
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.places import check as check
 from tensorsurgeon.places import destination_of
-from tensorsurgeon.plan import Plan, make_plan, memory_needed, threads_within
+from tensorsurgeon.plan import Beside, Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Recipe, Source, json_schema, parse_recipe
 from tensorsurgeon.sources import HUB, open_source, open_sources
@@ -95,10 +95,10 @@ def memory_for(plan: Plan, threads: int) -> int:
     return memory_needed(plan.jobs(), threads, _memory_beside(plan))
 
 
-def _memory_beside(plan: Plan) -> int:
-    """Bytes that the Hub's client takes, and fetching."""
+def _memory_beside(plan: Plan) -> Beside:
+    """What the Hub's client takes, where it has work."""
     if not plan.repos and plan.push is None:
-        return 0
+        return Beside()
     from tensorsurgeon.hub import memory_beside
 
     return memory_beside(plan)

@@ -15,9 +15,10 @@ from tensorsurgeon.hub.cache import RepoFolder
 from tensorsurgeon.hub.errors import lacking_error
 from tensorsurgeon.hub.headers import forget_start
 from tensorsurgeon.hub.intact import StoppedError, check_intact
+from tensorsurgeon.hub.outgoing import REGULAR_LIMIT
 from tensorsurgeon.hub.snapshot import download
 from tensorsurgeon.hub.threads import in_threads
-from tensorsurgeon.plan import Plan
+from tensorsurgeon.plan import Beside, Plan
 from tensorsurgeon.plan.nodes import stored_in
 from tensorsurgeon.specs import Progress, StoredTensor, size_text
 
@@ -33,10 +34,18 @@ _CLIENT = 16_000_000
 _PER_FILE = 3_000_000
 """Resident bytes for each file that is on its way."""
 
+_COPIES = 6
+"""How often a small file is in memory while the client puts a commit together."""
 
-def memory_beside(plan: Plan) -> int:
-    """Resident bytes that the client takes, and fetching, beside what the merge does."""
-    return _CLIENT + (CONNECTIONS * _PER_FILE if plan.to_fetch() else 0)
+
+def memory_beside(plan: Plan) -> Beside:
+    """What the client takes, and fetching, and pushing at the end."""
+    meanwhile = _CLIENT + (CONNECTIONS * _PER_FILE if plan.to_fetch() else 0)
+    if plan.push is None:
+        return Beside(meanwhile=meanwhile)
+    sizes = [file.identity.nbytes for file in plan.sidecars]
+    small = sum(nbytes for nbytes in sizes if nbytes <= REGULAR_LIMIT)
+    return Beside(meanwhile=meanwhile, afterwards=CONNECTIONS * _PER_FILE + _COPIES * small)
 
 
 def fetch(

@@ -12,9 +12,9 @@ from tensorsurgeon.checkpoint.links import STAY_INSIDE, leaves
 from tensorsurgeon.errors import PushError
 from tensorsurgeon.hub.intact import StoppedError
 
-_PIECE = 4 << 20
+_PIECE = 1 << 20
 
-_REGULAR_LIMIT = 16_000_000
+REGULAR_LIMIT = 11_000_000
 """Largest file that may become one of Git itself, in bytes; the Hub's limit is lower."""
 
 
@@ -119,7 +119,7 @@ def digested(
     identity = identify(path)
     sha256 = hashlib.sha256()
     git = hashlib.sha1(b"blob %d\0" % identity.nbytes, usedforsecurity=False)
-    is_small = identity.nbytes <= _REGULAR_LIMIT and not name.endswith(".safetensors")
+    is_small = identity.nbytes <= REGULAR_LIMIT and not name.endswith(".safetensors")
     data = bytearray()
     buffer = memoryview(bytearray(min(_PIECE, max(identity.nbytes, 1))))
     try:

@@ -42,6 +42,7 @@ from tensorsurgeon.hub.headers import read_starts
 from tensorsurgeon.hub.listing import Listing, UnreachableError, ask, is_plain, keep, kept
 from tensorsurgeon.hub.meter import meter
 from tensorsurgeon.hub.requests import retried
+from tensorsurgeon.hub.signing_in import has_token
 from tensorsurgeon.hub.threads import in_threads
 
 REPOS = 4
@@ -127,6 +128,7 @@ def _tried(asked: _Asked) -> Checkpoint | TensorSurgeonError:
 def _open(asked: _Asked) -> Checkpoint:
     if constants.is_offline_mode():
         return _open_cached(asked, "HF_HUB_OFFLINE is set")
+    has_token(str(asked))  # it is sent by itself; what must not fail is the asking for it
     try:
         with explained(asked.name, revision=asked.revision):
             listing = ask(asked.name, asked.revision)

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
-from huggingface_hub import HfApi, ModelInfo, constants, get_token
+from huggingface_hub import HfApi, ModelInfo, constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
-    OIDCError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -18,10 +17,11 @@ from huggingface_hub.utils import disable_progress_bars, get_session, validate_r
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import RemoteFile
-from tensorsurgeon.errors import HubError, PushError, TensorSurgeonError, printable, shortened
+from tensorsurgeon.errors import HubError, PushError, TensorSurgeonError, shortened
 from tensorsurgeon.hub.errors import explained, shown_endpoint
 from tensorsurgeon.hub.intact import StoppedError
 from tensorsurgeon.hub.requests import CONNECTING, retried
+from tensorsurgeon.hub.signing_in import has_token
 
 _WRITING = "log in with 'hf auth login', or set HF_TOKEN, with a token that may write"
 
@@ -167,24 +167,11 @@ def open_target(name: str, *, public: bool = False) -> Target:
         validate_repo_id(repo)
     if constants.is_offline_mode():
         raise PushError("cannot be pushed to: HF_HUB_OFFLINE is set", where=repo, fix="unset it")
-    if not _has_token(repo):
+    with pushing(repo):
+        is_known = has_token(repo)
+    if not is_known:
         raise PushError("cannot be pushed to without a token", where=repo, fix=_WRITING)
     return _opened(repo, branch, public=public)
-
-
-def _has_token(repo: str) -> bool:
-    """Whether there is a token; one of a CI job is asked for now."""
-    try:
-        return get_token() is not None
-    except OIDCError as error:
-        why = str(error)
-    except HfHubHTTPError as error:
-        said = error.server_message or f"answer {error.response.status_code}"
-        why = f"{shown_endpoint()} gives this job none: {said}"
-    except httpx2.HTTPError as error:
-        why = f"it cannot be asked for ({type(error).__name__})"
-    fix = f"look whether {repo} trusts this workflow, and whether it has 'id-token: write'"
-    raise PushError(f"no token: {printable(shortened(why, 300))}", where=repo, fix=fix)
 
 
 def _opened(repo: str, branch: str, *, public: bool) -> Target:

@@ -1,12 +1,13 @@
 """The plan: from headers, configs and a recipe to every byte that will be written. Pure."""
 
-from tensorsurgeon.plan.forecast import buffers_needed, memory_needed, threads_within
+from tensorsurgeon.plan.forecast import Beside, buffers_needed, memory_needed, threads_within
 from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
 from tensorsurgeon.plan.planner import OutputTensor, Plan, batches, make_plan, read_twice
 from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 
 __all__ = [
+    "Beside",
     "Geometric",
     "Node",
     "OutputTensor",

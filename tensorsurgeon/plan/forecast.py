@@ -5,6 +5,7 @@ interpreter and the libraries take.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Zeros
@@ -23,13 +24,31 @@ _PER_THREAD = 1_000_000
 """Bytes a thread takes of its own: stack, allocator."""
 
 
-def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int, beside: int = 0) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """What else takes memory.
+
+    Attributes:
+        meanwhile: resident bytes all the time.
+        afterwards: resident bytes when the threads' buffers are free again.
+    """
+
+    meanwhile: int = 0
+    afterwards: int = 0
+
+
+_NOTHING = Beside()
+
+
+def memory_needed(
+    jobs: Iterable[tuple[Node, DType]], threads: int, beside: Beside = _NOTHING
+) -> int:
     """Peak resident bytes of a run.
 
     Args:
         jobs: what each tensor of the result is made of, and the dtype it is written in.
         threads: how many are worked on at a time.
-        beside: bytes that something else takes meanwhile, as fetching.
+        beside: what else takes memory, as the Hub's client.
     """
     listed = list(jobs)
     buffers = buffers_needed(listed)
@@ -37,11 +56,12 @@ def memory_needed(jobs: Iterable[tuple[Node, DType]], threads: int, beside: int 
     # Beside the values: a span as it is stored, and one of words on the way to it.
     scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
     own = STAGING + PAGE + scratch + _PER_THREAD
-    return base + beside + _PER_TENSOR * len(listed) + threads * own
+    always = base + beside.meanwhile + _PER_TENSOR * len(listed)
+    return always + max(threads * own, beside.afterwards)
 
 
 def threads_within(
-    jobs: Iterable[tuple[Node, DType]], threads: int, budget: int, beside: int = 0
+    jobs: Iterable[tuple[Node, DType]], threads: int, budget: int, beside: Beside = _NOTHING
 ) -> int:
     """The most threads, up to `threads`, that stay within a memory budget in bytes.
 
