@@ -40,6 +40,7 @@ def plan(
     output: str | Path | None = None,
     sources: Mapping[str, str | Path] | None = None,
     push: str | None = None,
+    push_only: bool = False,
     copy_code: bool = False,
 ) -> Plan:
     """Read a recipe and its sources' headers, and work out every byte of the result.
@@ -49,6 +50,7 @@ def plan(
         output: the folder to make, in place of the recipe's; relative to the working folder.
         sources: folders, or `hf://…`, in place of sources of the recipe, by their names there.
         push: the repository the result goes to as well, in place of the recipe's; empty for none.
+        push_only: send each shard to it as soon as it is complete, and keep none.
         copy_code: let Python files of the model go along, and configs name their classes.
 
     Raises:
@@ -60,11 +62,11 @@ def plan(
     parsed = _with_sources(written, path, sources or {})
     checkpoints = open_sources(parsed, path)
     made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
-    made = replace(
-        made,
-        destination=destination_of(parsed, path, output),
-        push=parsed.output.push if push is None else push or None,
-    )
+    repo = parsed.output.push if push is None else push or None
+    folder = destination_of(parsed, path, output)
+    if push_only and repo is not None and folder is None:
+        folder = Path(repo.partition("@")[0].rpartition("/")[2])
+    made = replace(made, destination=folder, push=repo, push_only=push_only)
     licenses = {name: license_of(folder) for name, folder in made.sources.items()}
     return with_card(made, written, licenses)
 
@@ -165,7 +167,6 @@ def apply(
     overwrite: bool = False,
     resume: bool = True,
     stream: bool = False,
-    push_only: bool = False,
     public: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
@@ -182,7 +183,6 @@ def apply(
         overwrite: replace a checkpoint that is there.
         resume: go on from what an interrupted run has left.
         stream: read tensors of the Hub as they are merged, and store none.
-        push_only: send each shard as soon as it is complete, and keep none.
         public: make the repository a public one, if it has to be made.
         threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
@@ -196,7 +196,7 @@ def apply(
             folder, for the next run to go on from.
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory)
-    place = check(plan, overwrite=overwrite, push_only=push_only)
+    place = check(plan, overwrite=overwrite)
     target = None if plan.push is None else open_target(plan.push, public=public)
     if target is not None and target.is_new and notice is not None:
         notice(f"made the repository {target.repo}")
@@ -207,7 +207,7 @@ def apply(
         from tensorsurgeon.hub import HubReader
 
         open_reader = HubReader
-    if push_only:
+    if plan.push_only:
         from tensorsurgeon.hub import HubDelivery
 
         assert target is not None
@@ -234,13 +234,13 @@ def apply(
     if target is None:
         return result
     try:
+        if result.tensors_resumed == len(plan.tensors):
+            _verify(place, progress)  # it was there before, and may have been edited
         pushed = push_to(target, place, progress=progress)
     except BaseException as error:
-        error.add_note(
-            f"the checkpoint is complete in {place}: 'tensorsurgeon push' sends it to {target}"
-        )
+        error.add_note(f"the checkpoint is complete in {place}: the same command sends it")
         raise
-    return replace(result, address=pushed.address)
+    return replace(result, address=pushed.address, notes=(*result.notes, *pushed.notes))
 
 
 def open_target(name: str, *, public: bool = False) -> "Target":
@@ -264,7 +264,9 @@ def push(
     *,
     public: bool = False,
     message: str | None = None,
+    check: bool = True,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> "Pushed":
     """Put a checkpoint folder to the Hub in one commit; one that has a manifest is verified first.
 
@@ -273,22 +275,38 @@ def push(
         name: `org/name`, or `org/name@branch`; made if need be.
         public: whether a repository that is made is public.
         message: the commit's.
+        check: hold the folder against its manifest first, where it has one.
         progress: called a few times a second with bytes done and bytes in all.
+        notice: told when a repository was made.
 
     Raises:
         CheckpointError: it is no sound checkpoint.
         VerifyError: it is not what its manifest says.
         PushError: nothing was committed; or what was is not what was sent, and the message says so.
     """
-    path = Path(folder)
-    checkpoint = open_checkpoint(path)
-    target = open_target(name, public=public)
-    if (checkpoint.path / MANIFEST_NAME).exists():
-        from tensorsurgeon.verify import verify
+    from tensorsurgeon.hub import check_target
 
-        if problems := verify(path, progress=progress).problems:
-            raise VerifyError.of(problems)
+    path = Path(folder)
+    open_checkpoint(path)
+    check_target(name)
+    if check:
+        _verify(path, progress)
+    target = open_target(name, public=public)
+    if notice is not None and target.is_new:
+        notice(f"made the repository {target.repo}")
     return push_to(target, path, message=message, progress=progress)
+
+
+def _verify(folder: Path, progress: Progress | None) -> None:
+    """Hold a checkpoint against its manifest, where it has one."""
+    if not (folder / MANIFEST_NAME).exists():
+        return
+    from tensorsurgeon.verify import verify
+
+    if problems := verify(folder, progress=progress).problems:
+        error = VerifyError.of(problems)
+        error.add_note("'tensorsurgeon push --no-verify' sends the folder as it is")
+        raise error
 
 
 def push_to(

@@ -11,7 +11,7 @@ import click
 
 from tensorsurgeon import __version__
 from tensorsurgeon.arguments import Assignment, Group, Repo, Size
-from tensorsurgeon.errors import TensorSurgeonError, printable
+from tensorsurgeon.errors import PlanError, TensorSurgeonError, printable
 from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Push nothing, whatever the recipe says.",
             ),
             click.option(
+                "--push-only", is_flag=True, help="Send each shard when it is made; keep none."
+            ),
+            click.option(
                 "--threads",
                 type=click.IntRange(1, 256),
                 help="Tensors worked on at a time; by default one more than there are processors.",
@@ -90,11 +93,17 @@ def cli() -> None:
     """Edit, merge and grow model checkpoints by recipe, streamed in very little memory."""
 
 
+def _push_to(push: str | None, *, no_push: bool, push_only: bool) -> str | None:
+    """The repository to push to; empty for none, None for what the recipe says."""
+    if no_push and (push is not None or push_only):
+        raise click.UsageError("--no-push does not go with --push or --push-only")
+    return "" if no_push else push
+
+
 @cli.command()
 @_recipe_options
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint that is already there.")
 @click.option("--stream", is_flag=True, help="Store no tensor of the Hub: read them as they merge.")
-@click.option("--push-only", is_flag=True, help="Send each shard when it is made; keep none.")
 @_public
 @click.option("--no-resume", is_flag=True, help="Start over, whatever an interrupted run has left.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -104,12 +113,12 @@ def apply(
     sources: tuple[tuple[str, str], ...],
     push: str | None,
     no_push: bool,
+    push_only: bool,
     threads: int | None,
     max_memory: int | None,
     copy_code: bool,
     overwrite: bool,
     stream: bool,
-    push_only: bool,
     public: bool,
     no_resume: bool,
     quiet: bool,
@@ -117,10 +126,18 @@ def apply(
     """Make the checkpoint that RECIPE describes; after an interruption, go on with it."""
     from tensorsurgeon import api, report
 
-    push = "" if no_push else push
-    plan = api.plan(recipe, output=output, sources=dict(sources), push=push, copy_code=copy_code)
+    plan = api.plan(
+        recipe,
+        output=output,
+        sources=dict(sources),
+        push=_push_to(push, no_push=no_push, push_only=push_only),
+        push_only=push_only,
+        copy_code=copy_code,
+    )
     count = api.threads_for(plan, threads=threads, max_memory=max_memory)
-    api.check(plan, overwrite=overwrite, push_only=push_only)
+    if public and plan.push is None:
+        raise click.UsageError("--public goes with --push")
+    api.check(plan, overwrite=overwrite)
     if not quiet:
         say(report.layer_map_text(plan))
     if not stream and not api.has_room_to_fetch(plan):
@@ -136,7 +153,6 @@ def apply(
             overwrite=overwrite,
             resume=not no_resume,
             stream=stream,
-            push_only=push_only,
             public=public,
             threads=count,
             max_memory=max_memory,
@@ -145,7 +161,7 @@ def apply(
         )
     if not quiet:
         say(report.result_text(plan, result, peak_memory=report.peak_memory()))
-    if result.address:
+    if result.address and (quiet or not sys.stdout.isatty()):
         show(printable(result.address))
 
 
@@ -158,6 +174,7 @@ def plan(
     sources: tuple[tuple[str, str], ...],
     push: str | None,
     no_push: bool,
+    push_only: bool,
     threads: int | None,
     max_memory: int | None,
     copy_code: bool,
@@ -166,11 +183,21 @@ def plan(
     """Say what `apply` would do: bytes, memory, disk, layer map. Reads no tensor."""
     from tensorsurgeon import api, report
 
-    push = "" if no_push else push
-    made = api.plan(recipe, output=output, sources=dict(sources), push=push, copy_code=copy_code)
+    made = api.plan(
+        recipe,
+        output=output,
+        sources=dict(sources),
+        push=_push_to(push, no_push=no_push, push_only=push_only),
+        push_only=push_only,
+        copy_code=copy_code,
+    )
     count = api.threads_for(made, threads=threads, max_memory=max_memory)
+    refused: PlanError | None = None
     if made.destination is not None:
-        api.check(made, overwrite=True)
+        try:
+            api.check(made, overwrite=True)
+        except PlanError as error:  # the plan itself may tell what to do
+            refused = error
     free = _free_disk(made)
     memory = api.memory_for(made, count)
     fetching = report.Fetching(
@@ -182,9 +209,11 @@ def plan(
         show_json(
             report.plan_json(made, threads=count, memory=memory, free=free, fetching=fetching)
         )
-        return
-    show(report.plan_text(made, threads=count, memory=memory, free=free, fetching=fetching))
-    if made.destination is not None and made.destination.exists():
+    else:
+        show(report.plan_text(made, threads=count, memory=memory, free=free, fetching=fetching))
+    if refused is not None:
+        raise refused
+    if made.destination is not None and made.destination.exists() and not push_only:
         say(printable(f"note: {made.destination} is already there: apply needs --overwrite"))
 
 
@@ -193,18 +222,27 @@ def plan(
 @click.argument("repo", type=Repo(), metavar="ORG/NAME")
 @_public
 @click.option("-m", "--message", help="Message of the commit.")
+@click.option("--no-verify", is_flag=True, help="Send the folder whatever its manifest says.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the commit's address.")
-def push(folder: Path, repo: str, public: bool, message: str | None, quiet: bool) -> None:
+def push(
+    folder: Path, repo: str, public: bool, message: str | None, no_verify: bool, quiet: bool
+) -> None:
     """Put a checkpoint FOLDER to ORG/NAME, or ORG/NAME@BRANCH, in one commit."""
     from tensorsurgeon import api
 
     with progress_on(quiet=quiet) as progress:
-        pushed = api.push(folder, repo, public=public, message=message, progress=progress)
+        pushed = api.push(
+            folder,
+            repo,
+            public=public,
+            message=message,
+            check=not no_verify,
+            progress=progress,
+            notice=None if quiet else lambda text: say(printable(text)),
+        )
     if not quiet:
-        if pushed.has_made_repo:
-            say(printable(f"note: made the repository {repo}"))
-        for name in pushed.removed:
-            say(printable(f"note: removed {name}, weights of an earlier model"))
+        for note in pushed.notes:
+            say(printable(f"note: {note}"))
         if not pushed.is_new:
             say("note: all of it was there already: nothing is sent")
     show(printable(pushed.address))

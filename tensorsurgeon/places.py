@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-from tensorsurgeon.checkpoint import MANIFEST_NAME
 from tensorsurgeon.errors import PlanError
-from tensorsurgeon.execute import check_destination, check_workplace, is_finished
+from tensorsurgeon.execute import check_destination, check_workplace, is_finished, is_made
 from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.recipe import Recipe
@@ -34,13 +33,13 @@ def destination_of(recipe: Recipe, path: Path, output: str | Path | None) -> Pat
     return folder
 
 
-def check(plan: Plan, *, overwrite: bool = False, push_only: bool = False) -> Path:
+def check(plan: Plan, *, overwrite: bool = False) -> Path:
     """Whether the result can go where it shall; returns that folder.
 
     Raises:
         PlanError: no folder is named, or it must not or cannot be written.
     """
-    if push_only:
+    if plan.push_only:
         return _check_push_only(plan)
     if plan.destination is None:
         raise PlanError(
@@ -48,14 +47,10 @@ def check(plan: Plan, *, overwrite: bool = False, push_only: bool = False) -> Pa
             where=plan.recipe,
             fix="give one with -o, or as output: path in the recipe",
         )
-    nbytes = plan.bytes_written + plan.bytes_beside
-    replaces = overwrite or is_finished(plan, plan.destination)
-    try:
-        check_destination(plan.destination, plan.sources.values(), nbytes, overwrite=replaces)
-    except PlanError as error:
-        if plan.push is not None and (plan.destination / MANIFEST_NAME).exists():
-            error.add_note("'tensorsurgeon push' sends what is there")
-        raise
+    place, sources = plan.destination, plan.sources.values()
+    # What was made and not yet pushed is there to be pushed.
+    keeps = is_finished(plan, place) or (plan.push is not None and is_made(plan, place))
+    check_destination(place, sources, plan.bytes_on_disk, overwrite=overwrite or keeps)
     if Path(plan.recipe).resolve().is_relative_to(plan.destination.resolve()):
         raise PlanError(
             f"holds the recipe {plan.recipe}",
@@ -74,6 +69,10 @@ def _check_push_only(plan: Plan) -> Path:
             fix="give one with --push, or as output: push in the recipe",
         )
     place = plan.destination or Path(plan.push.partition("@")[0].rpartition("/")[2])
-    largest = max((shard.nbytes for shard in plan.shards), default=0)
-    check_workplace(place, plan.sources.values(), largest + plan.bytes_beside)
+    try:
+        check_workplace(place, plan.sources.values(), plan.bytes_on_disk)
+    except PlanError as error:
+        if len(plan.shards) > 1 or "needs" in str(error):
+            error.add_note("one shard at a time is here: a smaller output: max_shard_size may fit")
+        raise
     return place

@@ -40,7 +40,7 @@ def plan_text(
         ("recipe", plan.recipe),
         *((f"source {name}", _source(plan, path)) for name, path in plan.sources.items()),
         ("output", str(plan.destination) if plan.destination else "not named yet: give it with -o"),
-        *([("pushed to", plan.push)] if plan.push else []),
+        *([("pushed to", _pushed(plan))] if plan.push else []),
         ("files", f"{files}, config.json, {len(plan.sidecars) + len(plan.own_files)} others"),
         (
             "tensors",
@@ -57,6 +57,11 @@ def plan_text(
     lines += ["", layer_map_text(plan)]
     lines += [printable(f"note: {note}") for note in plan.notes]
     return "\n".join(lines)
+
+
+def _pushed(plan: Plan) -> str:
+    repo = str(plan.push).removeprefix("hf://")
+    return f"{repo}, shard by shard; none is kept" if plan.push_only else repo
 
 
 def _source(plan: Plan, folder: Path) -> str:
@@ -91,6 +96,7 @@ def plan_json(
         "sources": {name: str(path) for name, path in plan.sources.items()},
         "output": str(plan.destination) if plan.destination else None,
         "push": plan.push,
+        "push_only": plan.push_only,
         "parameters": plan.parameters,
         "repos": {
             name: {"name": repo.name, "revision": repo.revision, "commit": repo.commit}
@@ -173,14 +179,15 @@ def _runs(layer_map: Sequence[LayerOrigin]) -> Iterator[tuple[int, int]]:
 def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
     """What a run did, for people."""
     moved = plan.bytes_read + plan.bytes_written
-    speed = moved / max(result.seconds, 1e-9)
+    speed = size_text(int(moved / max(result.seconds, 1e-9)))
+    rate = "" if result.tensors_resumed else f"{speed}/s read and written, "
     threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
     lines = [
         f"{'sent' if result.path is None else f'wrote {result.path}:'} "
         f"{size_text(plan.bytes_written)} in {len(plan.shards)} "
         f"file{'s' * (len(plan.shards) != 1)}, {plan.parameters:,} parameters",
         f"{result.tensors_copied} tensors copied, {result.tensors_computed} computed in "
-        f"{result.seconds:.2f} s ({size_text(int(speed))}/s read and written, {threads})",
+        f"{result.seconds:.2f} s ({rate}{threads})",
     ]
     if result.address:
         lines.append(f"pushed to {result.address}")

@@ -3,7 +3,7 @@
 from tensorsurgeon.execute.delivering import Delivery, deliver_plan
 from tensorsurgeon.execute.destination import check_destination, check_workplace
 from tensorsurgeon.execute.leftovers import Leftover, find_leftovers, remove_leftover
-from tensorsurgeon.execute.run import OpenReader, Result, is_finished, run_plan
+from tensorsurgeon.execute.run import OpenReader, Result, is_finished, is_made, run_plan
 
 __all__ = [
     "Delivery",
@@ -15,6 +15,7 @@ __all__ = [
     "deliver_plan",
     "find_leftovers",
     "is_finished",
+    "is_made",
     "remove_leftover",
     "run_plan",
 ]

@@ -18,10 +18,22 @@ from tensorsurgeon.execute.run import AFRESH, CHANGED, OpenReader, Result, Run, 
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Workers
 from tensorsurgeon.execute.workplace import Workplace
-from tensorsurgeon.plan import Plan, Shard, batches
+from tensorsurgeon.plan import Plan, Shard
 from tensorsurgeon.specs import Progress
 
 GONE = "the repository lacks shards that were sent"
+
+
+class Delivered(Protocol):
+    """What came of it."""
+
+    @property
+    def address(self) -> str:
+        """Where people can look at it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What they should know."""
 
 
 class Delivery(Protocol):
@@ -33,8 +45,8 @@ class Delivery(Protocol):
     def send(self, shard: Path, progress: Progress) -> str:
         """Send a shard; returns its SHA-256, hexadecimal."""
 
-    def publish(self, folder: Path, shards: Mapping[str, RemoteFile]) -> str:
-        """Show what was sent, with the files of a folder; returns where people can look at it."""
+    def publish(self, folder: Path, shards: Mapping[str, RemoteFile]) -> Delivered:
+        """Show what was sent, with the files of a folder."""
 
 
 def deliver_plan(
@@ -106,10 +118,12 @@ class _DeliveringRun(Run):
             if record is None or not record.complete:
                 self.write_others(journal)
             delivered = self._contents(journal.delivered)
-        address = self.delivery.publish(place.checkpoint, delivered)
+        shown = self.delivery.publish(place.checkpoint, delivered)
         place.remove(self.disk)
         result = self.result(threads, resumed=resumed, notes=notes, compiled=compiled)
-        return replace(result, path=None, address=address)
+        return replace(
+            result, path=None, address=shown.address, notes=(*result.notes, *shown.notes)
+        )
 
     def holds_all_of(self, record: Record) -> bool:
         """As `Run`; shards that have arrived are not missed."""
@@ -173,9 +187,7 @@ class _Steps:
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self._progress = progress
-        self._reads = dict.fromkeys((shard.name for shard in plan.shards), 0)
-        for batch in batches(plan.tensors):
-            self._reads[batch[0].shard] += batch[0].bytes_read
+        self._reads = {shard.name: plan.bytes_read_for(shard) for shard in plan.shards}
         self._total = sum(self._reads.values()) + plan.bytes_written
         self._before = self._of_shard = 0
 

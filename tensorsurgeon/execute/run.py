@@ -29,7 +29,7 @@ from tensorsurgeon.execute.lock import locked
 from tensorsurgeon.execute.provenance import binding_of, make_manifest
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Workers
-from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.execute.workplace import Workplace, manifest_of
 from tensorsurgeon.plan import Plan, SidecarFile
 from tensorsurgeon.specs import Progress
 
@@ -109,6 +109,12 @@ def is_finished(plan: Plan, final: Path) -> bool:
     return place.root.is_dir() and place.is_published(read_journal(place.journal), binding_of(plan))
 
 
+def is_made(plan: Plan, final: Path) -> bool:
+    """Whether the result of the same work is in its place, as far as its manifest tells."""
+    manifest = manifest_of(final)
+    return manifest is not None and manifest.created.get("binding") == binding_of(plan)
+
+
 class Run:
     """One run in its workplace."""
 
@@ -168,7 +174,7 @@ class Run:
         place, tensors = self.place, len(self.plan.tensors)
         record = read_journal(place.journal)
         if place.is_published(record, self.binding) and (record is not None or not overwrite):
-            self.notice("an interrupted run had finished it already")
+            self.notice("an earlier run had finished it already")
             self.disk.flush_folder(place.final.parent)  # it may have ended before it did
             place.remove(self.disk)
             return self.result(threads, resumed=tensors)

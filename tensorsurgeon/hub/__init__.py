@@ -1,10 +1,11 @@
 """The Hugging Face Hub: the one place that talks to it."""
 
+from tensorsurgeon.hub.delivery import HubDelivery
 from tensorsurgeon.hub.fetching import cache_free, fetch, has_room, memory_beside
-from tensorsurgeon.hub.pushing import MESSAGE, HubDelivery, Pushed, push_folder
+from tensorsurgeon.hub.pushing import MESSAGE, Pushed, push_folder
 from tensorsurgeon.hub.snapshot import open_repo, open_repos
 from tensorsurgeon.hub.streaming import HubReader, spool_needed
-from tensorsurgeon.hub.target import Target, open_target
+from tensorsurgeon.hub.target import Target, check_target, open_target
 
 __all__ = [
     "MESSAGE",
@@ -13,6 +14,7 @@ __all__ = [
     "Pushed",
     "Target",
     "cache_free",
+    "check_target",
     "fetch",
     "has_room",
     "memory_beside",

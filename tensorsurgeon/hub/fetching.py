@@ -118,7 +118,7 @@ def has_room(plan: Plan, *, shards: bool = True) -> bool:
     need = sum(file.nbytes for file in lacking.values())
     if plan.destination is not None:
         parent = _existing(plan.destination.absolute().parent)
-        need += plan.bytes_written if parent.stat().st_dev == cache.stat().st_dev else 0
+        need += plan.bytes_on_disk if parent.stat().st_dev == cache.stat().st_dev else 0
     free = cache_free()
     return free is None or need <= free
 

@@ -13,21 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import CommitOperationDelete
+from huggingface_hub import CommitOperationDelete, constants
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import get_session
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import RemoteFile, open_checkpoint
 from tensorsurgeon.errors import PushError, shortened
-from tensorsurgeon.hub.outgoing import differing, find_files
-from tensorsurgeon.hub.requests import TRIES, pause_after
-from tensorsurgeon.hub.sending import Addition, Sending, lacking
-from tensorsurgeon.hub.target import Head, Target, client, pushing
+from tensorsurgeon.hub.client import client, set_for_pushing
+from tensorsurgeon.hub.outgoing import Outgoing, differing, find_files
+from tensorsurgeon.hub.requests import TRIES, headers, pause_after
+from tensorsurgeon.hub.sending import Addition, Sending
+from tensorsurgeon.hub.target import Head, Target, pushing
 from tensorsurgeon.specs import Progress
 
 MESSAGE = f"Upload with TensorSurgeon {__version__}"
 
+CARD = "README.md"
+
 _CONFLICT = 412
+_REFUSED = 400
 
 _STALE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 """Names under which transformers looks for weights."""
@@ -41,17 +46,18 @@ class Pushed:
         address: where people can look at the commit.
         commit: the commit.
         is_new: whether it was made; else the branch had all files already.
-        removed: weights of an earlier model that the commit took away.
+        notes: what was there before and is not any more.
         has_made_repo: whether the repository was made for this.
     """
 
     address: str
     commit: str
     is_new: bool
-    removed: tuple[str, ...]
+    notes: tuple[str, ...]
     has_made_repo: bool
 
 
+@set_for_pushing()
 def push_folder(
     folder: Path, target: Target, *, message: str = MESSAGE, progress: Progress | None = None
 ) -> Pushed:
@@ -70,17 +76,17 @@ def push_folder(
         KeyboardInterrupt: soon, whatever the network does.
     """
     open_checkpoint(folder)
-    return _push(target, folder, {}, message, progress)
+    return push_files(target, folder, {}, message, progress)
 
 
-def _push(
+def push_files(
     target: Target,
     folder: Path,
     sent: Mapping[str, RemoteFile],
     message: str,
     progress: Progress | None = None,
 ) -> Pushed:
-    """Push a folder's files, together with large ones that were sent before."""
+    """Push a folder's files, together with large ones that were sent before; see `push_folder`."""
     paths = find_files(folder)
     total = 2 * sum(path.stat().st_size for path in paths.values())
     sending = Sending(target, total, progress or (lambda _done, _total: None))
@@ -88,6 +94,7 @@ def _push(
     contents = {**sent, **{file.name: file.content for file in files}}
     if not _remaining(target.head, contents):
         return _outcome(target, target.head.commit, is_new=False)
+    _check_card(target, files)
     additions = sending.send(files)
     additions += [Addition.already_sent(name, content) for name, content in sent.items()]
     for file in files:
@@ -128,7 +135,7 @@ def _commit(
     Raises:
         PushError: the branch has moved, or the Hub lists something else afterwards.
     """
-    stale = _stale(target.head, contents)
+    stale, remaining = _stale(target.head, contents), _remaining(target.head, contents)
     deletions = [CommitOperationDelete(path_in_repo=name, is_folder=False) for name in stale]
     with pushing(target.repo, target.branch):
         made = _committed(target, contents, [*deletions, *additions], message)
@@ -138,15 +145,18 @@ def _commit(
             where=str(target),
             fix="push again; if it stays, look whether the repository's .gitignore names them",
         )
-    return _outcome(target, made, is_new=True, removed=stale)
+    notes = [f"removed {name}, weights of an earlier model" for name in stale]
+    if CARD in contents and CARD in target.head.files and CARD in remaining:
+        notes += [f"replaced {CARD}; what it said before is in the repository's history"]
+    return _outcome(target, made, is_new=True, notes=tuple(notes))
 
 
-def _outcome(target: Target, made: str, *, is_new: bool, removed: tuple[str, ...] = ()) -> Pushed:
+def _outcome(target: Target, made: str, *, is_new: bool, notes: tuple[str, ...] = ()) -> Pushed:
     return Pushed(
         address=target.address(made),
         commit=made,
         is_new=is_new,
-        removed=removed,
+        notes=notes,
         has_made_repo=target.is_new,
     )
 
@@ -181,67 +191,47 @@ def _committed(
 def _commit_once(
     target: Target, operations: Sequence[Addition | CommitOperationDelete], message: str
 ) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the card's metadata, in the Hub's words
+        made = client().create_commit(
+            target.repo,
+            operations,
+            commit_message=message,
+            revision=target.branch,
+            parent_commit=target.head.commit,
+        )
+    return str(made.oid)
+
+
+def _check_card(target: Target, files: Iterable[Outgoing]) -> None:
+    """Have the Hub look at the card, before anything is sent that goes with it.
+
+    Raises:
+        PushError: it refuses the card.
+    """
+    card = next((file.data for file in files if file.name == CARD), None)
+    if card is None:
+        return
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the card's metadata, in the Hub's words
-            made = client().create_commit(
-                target.repo,
-                operations,
-                commit_message=message,
-                revision=target.branch,
-                parent_commit=target.head.commit,
-            )
-        return str(made.oid)
-    except ValueError as error:
-        what = f"README.md is refused: {shortened(' '.join(str(error).split()), 300)}"
-        raise PushError(what, where=str(target), fix="mend its front matter") from None
+        text = card.decode()
+    except UnicodeDecodeError:
+        raise PushError("is not UTF-8", where=CARD, fix="write it as UTF-8") from None
+    client()
+    with pushing(target.repo, target.branch, CARD):
+        answer = get_session().post(
+            f"{constants.ENDPOINT}/api/validate-yaml",
+            json={"content": text, "repoType": "model"},
+            headers=headers(),
+        )
+        if answer.status_code != _REFUSED:
+            return  # with a commit the client asks once more
+        said = "; ".join(str(error.get("message")) for error in answer.json()["errors"])
+    raise PushError(
+        f"is refused: {shortened(said, 300)}",
+        where=f"{target}/{CARD}",
+        fix="mend its front matter; nothing was sent",
+    )
 
 
 def _status(error: Exception) -> int | None:
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
-
-
-class HubDelivery:
-    """Sends shards that are not kept; conforms to the executor's `Delivery`.
-
-    Args:
-        target: where to.
-        message: the commit's.
-    """
-
-    def __init__(self, target: Target, message: str = MESSAGE) -> None:
-        self._target, self._message = target, message
-
-    def lacking(self, shards: Mapping[str, RemoteFile]) -> list[str]:
-        """Which of these shards the Hub does not have.
-
-        Raises:
-            PushError: it cannot be asked.
-        """
-        return lacking(self._target, shards)
-
-    def send(self, shard: Path, progress: Progress) -> str:
-        """Send a shard; returns its SHA-256, hexadecimal.
-
-        Raises:
-            PushError: the Hub does not take it.
-            KeyboardInterrupt: soon.
-        """
-        sending = Sending(self._target, 2 * shard.stat().st_size, _halved(progress))
-        (file,) = sending.digest({shard.name: shard})
-        sending.send([file])
-        file.check_unchanged()
-        return str(file.content.sha256)
-
-    def publish(self, folder: Path, shards: Mapping[str, RemoteFile]) -> str:
-        """Commit what was sent, with the files of a folder; returns the commit's address.
-
-        Raises:
-            PushError: as `push_folder`.
-        """
-        return _push(self._target, folder, shards, self._message).address
-
-
-def _halved(progress: Progress) -> Progress:
-    """Told of reading and sending; tells of as many bytes as there are."""
-    return lambda done, total: progress(done // 2, total // 2)

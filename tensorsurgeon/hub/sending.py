@@ -12,10 +12,11 @@ from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
 
 from tensorsurgeon.checkpoint import RemoteFile
 from tensorsurgeon.errors import PushError
+from tensorsurgeon.hub.client import client
 from tensorsurgeon.hub.intact import StoppedError
 from tensorsurgeon.hub.outgoing import Outgoing, digested
 from tensorsurgeon.hub.requests import headers
-from tensorsurgeon.hub.target import Target, client, pushing
+from tensorsurgeon.hub.target import Target, pushing
 from tensorsurgeon.hub.threads import in_threads
 from tensorsurgeon.specs import Progress
 

@@ -6,21 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
-from huggingface_hub import HfApi, ModelInfo, constants
+from huggingface_hub import ModelInfo, constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import disable_progress_bars, get_session, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
-from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import RemoteFile
 from tensorsurgeon.errors import HubError, PushError, TensorSurgeonError, shortened
+from tensorsurgeon.hub.client import client, set_for_pushing
 from tensorsurgeon.hub.errors import explained, shown_endpoint
 from tensorsurgeon.hub.intact import StoppedError
-from tensorsurgeon.hub.requests import CONNECTING, retried
+from tensorsurgeon.hub.requests import retried
 from tensorsurgeon.hub.signing_in import has_token
 
 _WRITING = "log in with 'hf auth login', or set HF_TOKEN, with a token that may write"
@@ -29,9 +29,6 @@ _REFUSALS = frozenset({400, 402, 403, 409, 413, 422})
 
 _REFUSED_OBJECT = "LFS batch API returned errors:"
 """How the client begins what the Hub says of a single large file."""
-
-_PATIENCE = 6
-"""How much longer to wait for an answer than for bytes: a commit of many files takes a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +79,6 @@ class Target:
         """
         with pushing(self.repo, self.branch):
             return _head(self.repo, commit or self.branch)
-
-
-def client() -> HfApi:
-    """The client; it finds endpoint and token itself, draws nothing, and waits for nothing long."""
-    disable_progress_bars()
-    wait = _PATIENCE * float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-    get_session().timeout = httpx2.Timeout(wait, connect=CONNECTING)
-    return HfApi(library_name="tensorsurgeon", library_version=__version__)
 
 
 @contextmanager
@@ -145,6 +134,31 @@ def _strange(where: str) -> Iterator[None]:
         ) from error
 
 
+def check_target(name: str) -> tuple[str, str]:
+    """Which repository and branch a name means; whether there is a token to push with.
+
+    Raises:
+        PushError: no token, or no name of a repository.
+    """
+    repo, at, branch = name.removeprefix("hf://").partition("@")
+    if "/" not in repo or (at and not branch):
+        raise PushError(
+            "is no name of a repository",
+            where=shortened(name),
+            fix="a name is like org/name, or org/name@branch",
+        )
+    with pushing(repo):
+        validate_repo_id(repo)
+    if constants.is_offline_mode():
+        raise PushError("cannot be pushed to: HF_HUB_OFFLINE is set", where=repo, fix="unset it")
+    with pushing(repo):
+        is_known = has_token(repo)
+    if not is_known:
+        raise PushError("cannot be pushed to without a token", where=repo, fix=_WRITING)
+    return repo, branch or constants.DEFAULT_REVISION
+
+
+@set_for_pushing()
 def open_target(name: str, *, public: bool = False) -> Target:
     """Open a branch for writing; make the repository, or the branch, if it is not there.
 
@@ -155,22 +169,7 @@ def open_target(name: str, *, public: bool = False) -> Target:
     Raises:
         PushError: no token, no right to write there, no network, or no name of a repository.
     """
-    repo, at, branch = name.removeprefix("hf://").partition("@")
-    if "/" not in repo or (at and not branch):
-        raise PushError(
-            "is no name of a repository",
-            where=shortened(name),
-            fix="a name is like org/name, or org/name@branch",
-        )
-    branch = branch or constants.DEFAULT_REVISION
-    with pushing(repo):
-        validate_repo_id(repo)
-    if constants.is_offline_mode():
-        raise PushError("cannot be pushed to: HF_HUB_OFFLINE is set", where=repo, fix="unset it")
-    with pushing(repo):
-        is_known = has_token(repo)
-    if not is_known:
-        raise PushError("cannot be pushed to without a token", where=repo, fix=_WRITING)
+    repo, branch = check_target(name)
     return _opened(repo, branch, public=public)
 
 

@@ -72,6 +72,7 @@ class Plan:
         notes: what the user should know before the start.
         destination: the folder to make, where the recipe or the caller names one.
         push: the repository it goes to as well, where one is named.
+        push_only: whether it goes there alone, shard by shard, and none of it is kept.
         own_files: files that are made here and go along: model card, recipe, layer map.
     """
 
@@ -91,12 +92,27 @@ class Plan:
     notes: tuple[str, ...]
     destination: Path | None = None
     push: str | None = None
+    push_only: bool = False
     own_files: tuple[OwnFile, ...] = ()
 
     @cached_property
     def bytes_read(self) -> int:
         """Bytes of tensors that a run reads, all passes counted."""
+        if self.push_only:  # what is in several shards is made again for each
+            return sum(self.bytes_read_for(shard) for shard in self.shards)
         return sum(batch[0].bytes_read for batch in batches(self.tensors))
+
+    def bytes_read_for(self, shard: Shard) -> int:
+        """Bytes of tensors that one shard is made of, all passes counted."""
+        tensors = [tensor for tensor in self.tensors if tensor.shard == shard.name]
+        return sum(batch[0].bytes_read for batch in batches(tensors))
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """The most bytes of the result that are on the disk at a time."""
+        if not self.push_only:
+            return self.bytes_written + self.bytes_beside
+        return max((shard.nbytes for shard in self.shards), default=0) + self.bytes_beside
 
     @cached_property
     def bytes_written(self) -> int:

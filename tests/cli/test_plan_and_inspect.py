@@ -123,6 +123,7 @@ def test_keys_of_the_json_plan_are_these(planned: dict[str, Any]) -> None:
         "sources",
         "output",
         "push",
+        "push_only",
         "parameters",
         "repos",
         "fetched",
