@@ -71,7 +71,13 @@ def plan(
     return with_card(made, written, licenses)
 
 
-def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | None = None) -> int:
+def threads_for(
+    plan: Plan,
+    *,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    stream: bool = False,
+) -> int:
     """How many threads a run will use.
 
     Args:
@@ -79,6 +85,7 @@ def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | Non
         threads: the most to use; by default one more than there are processors, and no more
             than COPYING_THREADS where nothing is computed.
         max_memory: budget of resident bytes that is kept; by default there is none.
+        stream: whether shards are read from the Hub; one more thread then keeps the line busy.
 
     Raises:
         PlanError: the budget is too small for even one thread.
@@ -86,6 +93,7 @@ def threads_for(plan: Plan, *, threads: int | None = None, max_memory: int | Non
     if threads is None:
         computes = any(not tensor.is_copied for tensor in plan.tensors)
         threads = default_threads() if computes else min(default_threads(), COPYING_THREADS)
+        threads += bool(stream and plan.to_fetch())
     most = min(threads, max(len(plan.tensors), 1))
     if max_memory is None:
         return most
@@ -195,7 +203,7 @@ def apply(
         CheckpointError, OutputError: while it is written. What was done is kept beside the output
             folder, for the next run to go on from.
     """
-    count = threads_for(plan, threads=threads, max_memory=max_memory)
+    count = threads_for(plan, threads=threads, max_memory=max_memory, stream=stream)
     place = check(plan, overwrite=overwrite)
     target = None if plan.push is None else open_target(plan.push, public=public)
     if target is not None and target.is_new and notice is not None:

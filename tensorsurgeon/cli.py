@@ -134,7 +134,6 @@ def apply(
         push_only=push_only,
         copy_code=copy_code,
     )
-    count = api.threads_for(plan, threads=threads, max_memory=max_memory)
     if public and plan.push is None:
         raise click.UsageError("--public goes with --push")
     api.check(plan, overwrite=overwrite)
@@ -144,6 +143,7 @@ def apply(
         stream = True
         if not quiet:
             say("note: the cache has no room for the shards: they are streamed, and not stored")
+    count = api.threads_for(plan, threads=threads, max_memory=max_memory, stream=stream)
     lacking = plan.to_fetch(shards=not stream)
     if lacking and not quiet:
         _say_fetching(lacking.values())
@@ -191,7 +191,8 @@ def plan(
         push_only=push_only,
         copy_code=copy_code,
     )
-    count = api.threads_for(made, threads=threads, max_memory=max_memory)
+    streams = not api.has_room_to_fetch(made)
+    count = api.threads_for(made, threads=threads, max_memory=max_memory, stream=streams)
     refused: PlanError | None = None
     if made.destination is not None:
         try:
@@ -202,7 +203,7 @@ def plan(
     memory = api.memory_for(made, count)
     fetching = report.Fetching(
         free=api.cache_free(made),
-        streams=not api.has_room_to_fetch(made),
+        streams=streams,
         spool=api.spool_for(made, count),
     )
     if as_json:

@@ -160,12 +160,19 @@ def _loading(plan: Plan) -> str:
     lines = [
         f"from transformers import {names}",
         "",
-        'name = "."  # this folder, or the repository it lies in',
+        _name_line(plan),
         f'model = {kind}.from_pretrained(name, dtype="auto")',
     ]
     if has_tokenizer:
         lines.append("tokenizer = AutoTokenizer.from_pretrained(name)")
     return "\n".join(lines)
+
+
+def _name_line(plan: Plan) -> str:
+    if plan.push is None:
+        return 'name = "."  # this folder, or the repository it lies in'
+    repo, _, branch = plan.push.removeprefix("hf://").partition("@")
+    return f'name = "{repo}"' + (f"  # revision {branch}" if branch else "")
 
 
 def _again(plan: Plan, sources: Sequence[CardSource], recipe_name: str) -> Iterator[str]:
@@ -176,7 +183,9 @@ def _again(plan: Plan, sources: Sequence[CardSource], recipe_name: str) -> Itera
     ]
     apply = " \\\n    ".join([f"tensorsurgeon apply {recipe_name} -o again", *given])
     yield fence(
-        f"pip install tensorsurgeon=={__version__}\n{apply}\ntensorsurgeon verify again", "sh"
+        f"pip install tensorsurgeon=={__version__}\n{apply}\n"
+        "diff tensorsurgeon.json again/tensorsurgeon.json   # its last block, `created`, differs",
+        "sh",
     )
     folders = [source for source in sources if not source.repo]
     if folders:
@@ -189,8 +198,8 @@ def _again(plan: Plan, sources: Sequence[CardSource], recipe_name: str) -> Itera
     name = shlex.quote(tensor) if tensor.isprintable() and len(tensor) < 200 else "TENSOR"
     yield (
         "The same recipe, sources and version make the same bytes. `tensorsurgeon.json` has a "
-        "SHA-256\nof every tensor and of every other file but this one. `verify` compares them "
-        "all, and this tells\nwhat one tensor was made of:"
+        "SHA-256\nof every tensor and of every other file but this one. `tensorsurgeon verify .` "
+        "holds the files\nagainst it, and this tells what one tensor was made of:"
     )
     yield fence(f"tensorsurgeon explain . {name}", "sh")
 

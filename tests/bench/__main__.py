@@ -20,6 +20,7 @@ from tests.bench.flatness import measure_flatness
 from tests.bench.jobs import FLOOR, JOBS, OURS, PEER, PEER_BIN, ROOT, Job, Workspace
 from tests.bench.results import Agreement, JobResult, Results
 from tests.bench.shapes import SCALES
+from tests.bench.streaming import measure_streaming
 
 BENCH = ROOT / ".bench"
 README = ROOT / "README.md"
@@ -174,6 +175,7 @@ def write_results(folder: Path, results: Results) -> None:
     help="How the floor gets its bytes to disk.",
 )
 @click.option("--costs/--no-costs", default=True, help="What digests, journal, verify cost.")
+@click.option("--streaming/--no-streaming", default=True, help="Streams against downloads.")
 @click.option("--flatness/--no-flatness", default=True, help="Peak memory at growing sizes.")
 @click.option("--update-readme", is_flag=True, help="Put the tables into README.md.")
 def main(
@@ -184,6 +186,7 @@ def main(
     peer: bool,
     floor_write: str,
     costs: bool,
+    streaming: bool,
     flatness: bool,
     update_readme: bool,
 ) -> None:
@@ -209,6 +212,10 @@ def main(
             results.jobs[job.name] = bench.measure_job(job)
         if costs and JOBS["linear"] in jobs:
             results.costs = measure_costs(workspace, JOBS["linear"], runs=runs, say=say)
+        if streaming and {"a", "b"} <= {name for job in jobs for name in job.models}:
+            results.streaming = measure_streaming(
+                workspace, BENCH / "streaming", runs=runs, say=say
+            )
         if flatness:
             results.flatness.extend(measure_flatness(BENCH / "flatness", jobs))
     except measure.ChildError as error:

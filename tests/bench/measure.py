@@ -7,6 +7,7 @@ import select
 import signal
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +55,20 @@ class Peaks:
         self.anonymous = max(self.anonymous, sum(_status(pid, "RssAnon") for pid in family))
 
 
-def run(command: list[str], *, log: Path, output: Path | None = None) -> Measurement:
+def run(
+    command: list[str],
+    *,
+    log: Path,
+    output: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Measurement:
     """Measure one process; its standard streams go to the log.
 
     Args:
         command: program (a path) and arguments.
         log: overwritten; its tail is shown when the program fails.
         output: file or folder that counts as written only once it is flushed.
+        environment: the process's; by default this one's, without a Hub.
 
     Raises:
         ChildError: the program did not end with exit code 0.
@@ -72,7 +80,7 @@ def run(command: list[str], *, log: Path, output: Path | None = None) -> Measure
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     start = time.perf_counter()
-    pid = os.posix_spawn(command[0], command, _environment(), file_actions=streams)
+    pid = os.posix_spawn(command[0], command, environment or _environment(), file_actions=streams)
     peaks = Peaks(pid)
     try:
         _sample_until_exit(pid, peaks)

@@ -3,6 +3,7 @@
 from tests.bench.jobs import FLOOR, OURS, PEER
 from tests.bench.measure import Measurement
 from tests.bench.results import JobResult, Results, wall
+from tests.bench.streaming import DOWNLOAD, THREADS
 from tests.bench.tables import Table
 
 ABSENT = "skipped"
@@ -28,7 +29,7 @@ def anonymous(run: Measurement) -> float:
 
 def tables(results: Results) -> list[Table]:
     """Everything there is to show; a part that was not run has no table."""
-    parts = (_time, _runs, _agreement, _costs, _start, _flatness)
+    parts = (_time, _runs, _agreement, _costs, _streaming, _start, _flatness)
     return [table for part in parts if (table := part(results)).rows]
 
 
@@ -39,8 +40,8 @@ def markdown(results: Results) -> str:
 
 
 def readme(results: Results) -> str:
-    """Times, memory and the costs of safety, with the machine and versions."""
-    shown = [table for part in (_time, _costs) if (table := part(results)).rows]
+    """Times, memory, the costs of safety and streams, with the machine and versions."""
+    shown = [table for part in (_time, _costs, _streaming) if (table := part(results)).rows]
     return "\n\n".join([*(table.markdown() for table in shown), _conditions(results)]) + "\n"
 
 
@@ -154,6 +155,30 @@ def _costs(results: Results) -> Table:
     )
 
 
+def _streaming(results: Results) -> Table:
+    return Table(
+        title="Streaming (`--stream`), MB of tensors per second",
+        columns=["job", "line", OURS, DOWNLOAD, "ratio", f"peak MB, {OURS}"],
+        names=2,
+        rows=[
+            [
+                *(merge.title, line),
+                *(_rate(merge, program) for program in (OURS, DOWNLOAD)),
+                _share_of_line(merge.ratio(DOWNLOAD, OURS)),
+                _megabytes(merge.median(OURS, resident)),
+            ]
+            for line, merges in results.streaming.items()
+            for merge in merges
+        ],
+        note=(
+            "Whole processes, empty cache, the server on the same machine. Bare download: the same "
+            f"ranges by the same client, {THREADS} connections, nothing computed or written. "
+            "Over the loopback all share the processors; the slower line is shared by all "
+            "connections, and each answer takes so long to begin."
+        ),
+    )
+
+
 def _start(results: Results) -> Table:
     return Table(
         title="Start, wall seconds",
@@ -184,6 +209,15 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return ABSENT
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _rate(merge: JobResult, program: str) -> str:
+    seconds = merge.median(program, wall)
+    return ABSENT if seconds is None else f"{merge.bytes_read / seconds / 1e6:.0f}"
+
+
+def _share_of_line(ratio: float | None) -> str:
+    return ABSENT if ratio is None else f"{ratio:.0%}"
 
 
 def _megabytes(value: float | None) -> str:

@@ -76,4 +76,6 @@ class Results:
     start_seconds: dict[str, float] = field(default_factory=dict)
     costs: list[JobResult] = field(default_factory=list)
     """Each is the engine against one program that leaves something out."""
+    streaming: dict[str, list[JobResult]] = field(default_factory=dict)
+    """By the line they went over: the engine against a bare download."""
     flatness: list[FlatnessRow] = field(default_factory=list)
