@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorsurgeon.card import with_card
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
-from tensorsurgeon.errors import RecipeError, VerifyError, did_you_mean
+from tensorsurgeon.errors import PlanError, RecipeError, VerifyError, did_you_mean
 from tensorsurgeon.execute import OpenReader, Result, deliver_plan, run_plan
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.places import check as check
@@ -25,7 +25,7 @@ from tensorsurgeon.plan import Beside, Plan, make_plan, memory_needed, threads_w
 from tensorsurgeon.processors import default_threads
 from tensorsurgeon.recipe import Recipe, Source, json_schema, parse_recipe
 from tensorsurgeon.sources import HUB, open_source, open_sources
-from tensorsurgeon.specs import Progress
+from tensorsurgeon.specs import Progress, parse_repo
 
 if TYPE_CHECKING:
     from tensorsurgeon.hub import Pushed, Target
@@ -62,7 +62,7 @@ def plan(
     parsed = _with_sources(written, path, sources or {})
     checkpoints = open_sources(parsed, path)
     made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
-    repo = parsed.output.push if push is None else push or None
+    repo = parsed.output.push if push is None else _named(push)
     folder = destination_of(parsed, path, output)
     if push_only and repo is not None and folder is None:
         folder = Path(repo.partition("@")[0].rpartition("/")[2])
@@ -302,7 +302,11 @@ def push(
     target = open_target(name, public=public)
     if notice is not None and target.is_new:
         notice(f"made the repository {target.repo}")
-    return push_to(target, path, message=message, progress=progress)
+    try:
+        return push_to(target, path, message=message, progress=progress)
+    except (KeyboardInterrupt, SystemExit) as ending:
+        ending.add_note("what was sent is not sent again: the same command goes on")
+        raise
 
 
 def _verify(folder: Path, progress: Progress | None) -> None:
@@ -342,6 +346,13 @@ def inspect(checkpoint: str | Path) -> Checkpoint:
 def schema() -> dict[str, Any]:
     """The JSON Schema of recipes."""
     return json_schema(OPERATORS)
+
+
+def _named(repo: str) -> str | None:
+    try:
+        return parse_repo(repo) if repo else None
+    except ValueError as error:
+        raise PlanError(str(error)) from None
 
 
 def _read_recipe(path: Path) -> bytes:

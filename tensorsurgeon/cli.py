@@ -136,6 +136,8 @@ def apply(
     )
     if public and plan.push is None:
         raise click.UsageError("--public goes with --push")
+    if overwrite and push_only:
+        raise click.UsageError("--overwrite does not go with --push-only, which replaces nothing")
     api.check(plan, overwrite=overwrite)
     if not quiet:
         say(report.layer_map_text(plan))

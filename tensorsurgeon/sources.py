@@ -108,7 +108,7 @@ def _open_folder(source: Source, recipe: Path) -> Checkpoint | None:
         return open_checkpoint(folder)
     if is_repo(source.path):
         return None
-    others = [e.name for e in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+    others = [e.name for e in folder.parent.glob("[!.]*/")] if folder.parent.is_dir() else []
     fix = did_you_mean(folder.name, others) if others else ""
     raise CheckpointError(f"there is no folder {folder}", where=where, fix=fix)
 

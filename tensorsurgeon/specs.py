@@ -162,6 +162,8 @@ def parse_repo(text: str) -> str:
     Raises:
         ValueError: it is none.
     """
+    if "://" in text.removeprefix("hf://"):
+        raise ValueError(f"'{text}' is an address; write org/name alone")
     if not _REPO.fullmatch(text):
         raise ValueError(f"'{text}' is no repository; write it as org/name, or org/name@branch")
     return text

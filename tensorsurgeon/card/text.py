@@ -8,7 +8,7 @@ from tensorsurgeon import __version__
 from tensorsurgeon.card.escaping import code, fence, front_matter, heading, repo_link
 from tensorsurgeon.card.facts import CardSource, base_models
 from tensorsurgeon.checkpoint import License, common_license
-from tensorsurgeon.plan import Plan
+from tensorsurgeon.plan import Plan, Zeros
 from tensorsurgeon.specs import TORCH_NAMES
 
 RECIPE_LIMIT = 20_000
@@ -95,7 +95,8 @@ def _summary(plan: Plan, sources: Sequence[CardSource], operators: Sequence[str]
     elif computed:
         lines.append(f"Of its tensors {copied:,} are copies and {computed:,} were computed.")
     else:
-        lines.append("Every tensor is a copy of one of the sources', or zero.")
+        zero = ", or zero" * any(isinstance(tensor.node, Zeros) for tensor in plan.tensors)
+        lines.append(f"Every tensor is a copy of one of a source{zero}.")
     if plan.seams:
         some = ", ".join(map(str, plan.seams[:8])) + (", …" if len(plan.seams) > 8 else "")
         word = "layer" if len(plan.seams) == 1 else "layers"
@@ -191,7 +192,8 @@ def _again(plan: Plan, sources: Sequence[CardSource], recipe_name: str) -> Itera
     if folders:
         listed = _listed([code(source.name) for source in folders])
         yield (
-            f"The folder of {listed} is looked for beside the recipe; `-s NAME=DIR` names another."
+            f"{listed} {'is' if len(folders) == 1 else 'are'} looked for beside the recipe; "
+            "`-s NAME=DIR` names another folder."
         )
     tensor = next((t.spec.name for t in plan.tensors if not t.is_copied), "")
     tensor = tensor or (plan.tensors[0].spec.name if plan.tensors else "")

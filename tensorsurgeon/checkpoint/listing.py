@@ -111,7 +111,8 @@ def _refuse_path(path: Path) -> None:
     if path.exists():
         fix = f"a source is the folder that holds {CONFIG_NAME}" if path.is_file() else ""
         raise CheckpointError("is not a folder", where=str(path), fix=fix)
-    beside = [entry.name for entry in _listing(path.parent) if entry.is_dir()]
+    found = [entry for entry in _listing(path.parent) if entry.is_dir()]
+    beside = [entry.name for entry in found if not entry.name.startswith(".")]
     fix = did_you_mean(path.name, beside) if beside else ""
     raise CheckpointError("there is no such folder", where=str(path), fix=fix)
 

@@ -87,6 +87,8 @@ def deliver_plan(
 class _DeliveringRun(Run):
     """One run that keeps nothing."""
 
+    kept = "sent, or kept in"
+
     delivery: Delivery
 
     def deliver(self, threads: int, progress: Progress, *, resume: bool) -> Result:

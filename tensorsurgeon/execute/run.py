@@ -1,7 +1,6 @@
 """A plan carried out, from the lock to the folder in its place; `workplace` tells the order."""
 
 import hashlib
-import json
 import os
 import time
 from collections import Counter
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tensorsurgeon.checkpoint import (
     INDEX_NAME,
@@ -26,17 +24,19 @@ from tensorsurgeon.execute.destination import check_replaceable, output_error
 from tensorsurgeon.execute.disk import Disk
 from tensorsurgeon.execute.journal import Journal, Record, read_journal
 from tensorsurgeon.execute.lock import locked
+from tensorsurgeon.execute.other_files import content_of, index_of, json_bytes
 from tensorsurgeon.execute.provenance import binding_of, make_manifest
 from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Workers
 from tensorsurgeon.execute.workplace import Workplace, manifest_of
-from tensorsurgeon.plan import Plan, SidecarFile
+from tensorsurgeon.plan import Plan
 from tensorsurgeon.specs import Progress
 
 OpenReader = Callable[[Plan, Path], Reader]
 
 AFRESH = "starting afresh, without what an interrupted run has left: "
 CHANGED = "files of it are gone or have changed"
+SENT = "shards of it were sent, and not kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,9 @@ def is_made(plan: Plan, final: Path) -> bool:
 class Run:
     """One run in its workplace."""
 
+    kept = "kept in"
+    """What becomes of tensors that were made."""
+
     def __init__(
         self,
         plan: Plan,
@@ -163,7 +166,7 @@ class Run:
             self.place.remove(self.disk)
         elif record.binding == self.binding:
             error.add_note(
-                f"{len(record.digests)} tensors are kept in {self.place.root}: the same "
+                f"{len(record.digests)} tensors are {self.kept} {self.place.root}: the same "
                 "command goes on from there, 'tensorsurgeon clean --remove' removes them"
             )
 
@@ -198,7 +201,7 @@ class Run:
         elif record.binding != self.binding:
             why = "recipe or inputs have changed"
         elif record.complete and not self.holds_all_of(record):
-            why = CHANGED
+            why = SENT if record.delivered else CHANGED
         else:
             return record
         if why:
@@ -243,7 +246,7 @@ class Run:
             if shards.take_up(plan.shards):
                 self.flush_folders()  # the run that made them may have ended before it did
                 return Journal(disk, place.journal, record, shards.flush)
-            self.notice(AFRESH + CHANGED)
+            self.notice(AFRESH + (SENT if record.delivered else CHANGED))
         shards.close()
         self.discard_all()
         disk.make_folder(place.checkpoint)
@@ -280,14 +283,14 @@ class Run:
             files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
         for sidecar in plan.sidecars:
-            write(sidecar.name, _content(sidecar))
+            write(sidecar.name, content_of(sidecar))
         for own in plan.own_files:
             write(own.name, own.data)
             if not own.recorded:
                 del files[own.name]
         if len(plan.shards) > 1:
-            write(INDEX_NAME, _json(_index(plan)))
-        write("config.json", _json(plan.config))
+            write(INDEX_NAME, json_bytes(index_of(plan)))
+        write("config.json", json_bytes(plan.config))
         manifest = make_manifest(
             plan, journal.digests, files, binding=self.binding, run=journal.run
         )
@@ -333,29 +336,6 @@ def _here(path: Path, identity: Identity) -> FileIdentity:
     if isinstance(identity, FileIdentity):
         return identity
     raise CheckpointError("is not fetched", where=str(path), fix="fetch the plan's files first")
-
-
-def _content(sidecar: SidecarFile) -> bytes:
-    if sidecar.data is not None:
-        return sidecar.data
-    try:
-        return sidecar.path.read_bytes()
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        raise CheckpointError(what, where=str(sidecar.path)) from None
-
-
-def _index(plan: Plan) -> dict[str, Any]:
-    weight_map = {spec.name: shard.name for shard in plan.shards for spec in shard.specs}
-    size = sum(spec.nbytes for shard in plan.shards for spec in shard.specs)
-    return {
-        "metadata": {"total_size": size, "total_parameters": plan.parameters},
-        "weight_map": dict(sorted(weight_map.items())),
-    }
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 @contextmanager

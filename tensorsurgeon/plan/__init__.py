@@ -3,7 +3,8 @@
 from tensorsurgeon.plan.forecast import Beside, buffers_needed, memory_needed, threads_within
 from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
-from tensorsurgeon.plan.planner import OutputTensor, Plan, batches, make_plan, read_twice
+from tensorsurgeon.plan.outcome import OutputTensor, Plan, batches, read_twice
+from tensorsurgeon.plan.planner import make_plan
 from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 
 __all__ = [
