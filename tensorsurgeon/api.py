@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsurgeon.card import with_card
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
 from tensorsurgeon.errors import PlanError, RecipeError, VerifyError, did_you_mean
-from tensorsurgeon.execute import OpenReader, Result, deliver_plan, run_plan
+from tensorsurgeon.execute import OpenReader, Result, deliver_plan, is_made, run_plan
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.places import check as check
 from tensorsurgeon.places import destination_of
@@ -205,6 +205,8 @@ def apply(
     """
     count = threads_for(plan, threads=threads, max_memory=max_memory, stream=stream)
     place = check(plan, overwrite=overwrite)
+    if plan.push is not None and not (plan.push_only or overwrite) and is_made(plan, place):
+        _verify(place, progress)  # it is there to be pushed, and may have been edited
     target = None if plan.push is None else open_target(plan.push, public=public)
     if target is not None and target.is_new and notice is not None:
         notice(f"made the repository {target.repo}")
@@ -242,8 +244,6 @@ def apply(
     if target is None:
         return result
     try:
-        if result.tensors_resumed == len(plan.tensors):
-            _verify(place, progress)  # it was there before, and may have been edited
         pushed = push_to(target, place, progress=progress)
     except BaseException as error:
         error.add_note(f"the checkpoint is complete in {place}: the same command sends it")

@@ -36,7 +36,9 @@ class Cdn:
     def put(self, request: Request) -> Response:
         """A whole object, which must be the one that was announced."""
         self.registry.check_signature(request)
-        repo = self.registry.repos[request.values["repo"]]
+        repo = self.registry.repos.get(request.values["repo"])
+        if repo is None:
+            raise Refusal(404, None, "The repository does not exist.")
         content, md5 = self.registry.keep(request.pieces())
         if content.sha256 != request.values["sha256"]:
             raise Refusal(400, None, "The digest you specified did not match what we received.")

@@ -17,8 +17,9 @@ from tests.hub.desk import (
 )
 from tests.hub.faults import Fail, Meanwhile
 from tests.hub.loopback import CANARY
+from tests.hub.quick import quick
 
-__all__ = ["desk"]
+__all__ = ["desk", "quick"]
 
 PLAN, USAGE = 6, 2
 

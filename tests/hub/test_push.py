@@ -12,8 +12,9 @@ from tests.hub.content import Content
 from tests.hub.desk import CARD, DAMAGED, REPO, WRITING, Desk, desk, files_of, large, wait_for
 from tests.hub.faults import Meanwhile
 from tests.hub.loopback import CANARY
+from tests.hub.quick import quick
 
-__all__ = ["desk"]
+__all__ = ["desk", "quick"]
 
 USAGE, CHECKPOINT = 2, 5
 

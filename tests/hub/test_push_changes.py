@@ -7,8 +7,9 @@ import pytest
 
 from tests.hub.desk import INITIAL, REPO, WRITING, Desk, desk, files_of
 from tests.hub.faults import Meanwhile
+from tests.hub.quick import quick
 
-__all__ = ["desk"]
+__all__ = ["desk", "quick"]
 
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 

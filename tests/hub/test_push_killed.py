@@ -25,8 +25,9 @@ from tests.hub.desk import (
 )
 from tests.hub.faults import Fault, Meanwhile, Stall
 from tests.hub.messages import Response
+from tests.hub.quick import quick
 
-__all__ = ["desk"]
+__all__ = ["desk", "quick"]
 
 MOST = 25
 """Runs within which one must get through."""
@@ -101,7 +102,7 @@ def test_push_that_is_killed_again_and_again_completes(seed: int, desk: Desk) ->
     folder = desk.model()
     want = files_of(folder)
     with watched(desk) as seen:
-        kills = killed_until_done(desk, ("push", folder, REPO), random.Random(seed), 4, 12)
+        kills = killed_until_done(desk, ("push", folder, REPO), random.Random(seed), 5, 16)
     assert kills > 1
     desk.assert_holds(folder)
     assert seen <= {frozenset(INITIAL), frozenset(INITIAL | want.keys())}
@@ -119,7 +120,7 @@ def test_run_that_keeps_nothing_and_is_killed_again_and_again_completes(
     want = made_by_apply(desk)
     arguments = ("apply", recipe, "--push", REPO, "--push-only")
     with watched(desk) as seen:
-        kills = killed_until_done(desk, arguments, random.Random(seed), 5, 11)
+        kills = killed_until_done(desk, arguments, random.Random(seed), 6, 14)
     assert kills > 1
     assert pushed_files(desk) == want
     assert seen <= {frozenset(INITIAL), frozenset(INITIAL | want.keys())}
@@ -174,12 +175,14 @@ def test_signal_ends_it_whatever_the_network_does(
     assert len(desk.titles()) == (2 if target == "/commit/" else 1)
     if kind == "apply --push":
         assert "is complete in" in done.err
-        assert "'tensorsurgeon push'" in done.err
-        command = ("push", desk.folder / "out", REPO)
+        assert "the same command sends it" in done.err
     if kind == "apply --push-only":
         assert "goes on from there" in done.err
+    if kind == "push":
+        assert "the same command goes on" in done.err
     again = desk.call(*command)
     assert again.code == 0, again.err
+    assert ("had finished it already" in again.err) == (kind == "apply --push")
     assert len(desk.titles()) == 2
 
 
