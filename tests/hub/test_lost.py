@@ -177,6 +177,7 @@ def test_header_that_is_not_the_shards_is_found_when_the_shard_comes(
             data = data.replace(names[0], b"?").replace(names[1], names[0]).replace(b"?", names[1])
             path.write_bytes(hashlib.sha256(data).digest() + data)
             forged += 1
+            break  # one is found in a run
     assert forged
     message = desk.refused("apply", desk.recipe())
     assert "has another header than the one that was planned with" in message
