@@ -42,6 +42,7 @@ def run_threads(
     name: str,
     tick: Callable[[], None],
     stop: threading.Event,
+    hurry: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a function in so many threads until all have returned, or this one is interrupted.
 
@@ -51,6 +52,7 @@ def run_threads(
         name: what they are called.
         tick: called by this thread a few times a second.
         stop: set at the end, however it comes.
+        hurry: called when this thread is interrupted; has what the others wait for fail.
 
     Raises:
         PlanError: a thread cannot be started.
@@ -72,6 +74,10 @@ def run_threads(
             while thread.is_alive():
                 thread.join(_TICK)
                 tick()
+    except BaseException:
+        stop.set()
+        hurry()
+        raise
     finally:
         stop.set()
         for thread in threads:

@@ -23,6 +23,9 @@ class Reader(Protocol):
     def finish(self) -> None:
         """Let go of what the calling thread holds of the tensors it has read."""
 
+    def stop(self) -> None:
+        """Have reads that wait for something fail now, in any thread; it is not read from again."""
+
     def check_unchanged(self) -> None:
         """Whether all that was read belongs together."""
 
@@ -54,6 +57,9 @@ class ShardReader:
         except CheckpointError:
             self.close()
             raise
+
+    def stop(self) -> None:
+        """Files wait for nothing."""
 
     def check_unchanged(self) -> None:
         """Whether all that was read belongs together.

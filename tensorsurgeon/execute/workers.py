@@ -63,7 +63,9 @@ class Workers:
         def tick() -> None:
             progress(self._before + sum(self._done), self._total)
 
-        run_threads(self._work, threads, name="tensors", tick=tick, stop=self._stop)
+        run_threads(
+            self._work, threads, name="tensors", tick=tick, stop=self._stop, hurry=self.reader.stop
+        )
         if self._failures:
             raise self._failures[0]
         progress(self._total, self._total)
@@ -92,6 +94,7 @@ class Workers:
         except BaseException as error:
             self._failures.append(error)
             self._stop.set()
+            self.reader.stop()
         finally:
             self.reader.finish()
 

@@ -8,12 +8,14 @@ all of it.
 """
 
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 from urllib.request import getproxies
+from weakref import WeakSet
 
 import httpx2
 
@@ -50,6 +52,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: dict[tuple[str, bytes], list[http.client.HTTPConnection]] = {}
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._proxied = getproxies().keys()
@@ -73,6 +76,14 @@ class Connections:
             answer.close()
             raise
         return answer
+
+    def stop(self) -> None:
+        """Have all that is on its way fail now."""
+        with self._lock:
+            sockets = list(self._sockets)
+        for each in sockets:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(each, socket.SHUT_RDWR)  # of TLS, the connection below
 
     def close(self) -> None:
         """Close the connections; nobody uses them any more."""
@@ -101,6 +112,8 @@ class Connections:
         except OSError:
             return None
         connection.sock.settimeout(wait.read)
+        with self._lock:
+            self._sockets.add(connection.sock)
         connection.auto_open = 0
         return _Straight(connection, idle, url, asked, count)
 

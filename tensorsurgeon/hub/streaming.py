@@ -8,13 +8,12 @@ time is written to a temporary file as it comes, and not asked for again.
 import os
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx2
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from tensorsurgeon.checkpoint import FileIdentity, Repo, ShardReader
@@ -80,9 +79,17 @@ class _Link:
 class _Stream:
     """The bytes of a file from `start` to `end`, in order, whatever happens to a connection."""
 
-    def __init__(self, connections: Connections, link: _Link, start: int, end: int) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        link: _Link,
+        start: int,
+        end: int,
+        stopped: threading.Event,
+    ) -> None:
         self.position = start
         self._connections, self._link, self._end = connections, link, end
+        self._stopped = stopped
         self._answer: Answer | None = None
 
     def read_into(self, buffer: memoryview) -> None:
@@ -116,9 +123,8 @@ class _Stream:
                     pause = 0.0
                 else:
                     pause = pause_after(error, number)
-                if number == TRIES - 1:
+                if number == TRIES - 1 or self._stopped.wait(pause):
                     raise
-                time.sleep(pause)
         raise AssertionError("the last try either returns or raises")
 
     def _ask(self, *, straight: bool) -> Answer:
@@ -161,6 +167,7 @@ class HubReader:
                 self._links[path] = _Link(plan.repos[path.parent], path.name, identity.nbytes)
         self._local = ShardReader(here)
         self._connections = Connections()
+        self._stopped = threading.Event()
         self._scratch = scratch
         self._twice = read_twice(plan)
         self._spare: list[BinaryIO] = []
@@ -186,6 +193,12 @@ class HubReader:
             if reading.copy is not None:
                 self._spare.append(reading.copy)
         self._readings().clear()
+
+    def stop(self) -> None:
+        """Have reads that wait for the network fail now, and try no more."""
+        self._stopped.set()
+        self._connections.stop()
+        close_session()
 
     def check_unchanged(self) -> None:
         """Whether the files that are here still are what they were. A commit does not change."""
@@ -218,7 +231,7 @@ class HubReader:
 
     def _stream(self, tensor: StoredTensor, link: _Link, start: int) -> _Stream:
         begin, end = tensor.offset + start, tensor.offset + tensor.spec.nbytes
-        return _Stream(self._connections, link, begin, end)
+        return _Stream(self._connections, link, begin, end, self._stopped)
 
     def _copy(self, nbytes: int) -> BinaryIO:
         """A temporary file for so many bytes.

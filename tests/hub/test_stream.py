@@ -1,6 +1,9 @@
 """Tensors read from the Hub while they are merged: the same bytes, and nothing stored."""
 
 import json
+import signal
+import subprocess
+import time
 
 import pytest
 
@@ -16,6 +19,8 @@ from tests.hub.faults import (
 )
 from tests.hub.test_pull import (
     LINEAR,
+    MODULE,
+    ROOT,
     Desk,
     assert_token_is_nowhere,
     desk,
@@ -183,4 +188,34 @@ def test_streaming_is_chosen_where_the_cache_has_no_room(
     done = desk.run_under(wrapper, "apply", desk.recipe())
     assert done.code == 0, done.err
     assert "the cache has no room for the shards: they are streamed" in done.err
+    assert without_manifest(desk.folder / "out") == want
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_a_stream_that_stalls_at_once(
+    number: signal.Signals, desk: Desk, want: dict[str, bytes]
+) -> None:
+    desk.hub.faults.add(Stall(60, after_bytes=10), host="cdn", skip=20, times=None)
+    with subprocess.Popen(
+        [*MODULE, "apply", str(desk.recipe()), "--stream"],
+        env=desk.hub.environment(PYTHONPATH=str(ROOT)),
+        cwd=desk.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while len(desk.hub.log.select(host="cdn")) < 22 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == (130 if number == signal.SIGINT else 143), err
+    assert time.monotonic() - began < 5  # a stall is waited for twice as long
+    assert "Traceback" not in err
+    desk.hub.faults.clear()
+    assert desk.run("apply", desk.recipe(), "--stream").code == 0
     assert without_manifest(desk.folder / "out") == want
