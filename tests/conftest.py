@@ -4,6 +4,7 @@ Nothing heavy is imported here: models are made by scripts of their own, once, u
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,6 +28,14 @@ class RunCli(Protocol):
         env: Mapping[str, str] | None = None,
     ) -> CompletedProcess[str]:
         """`env` is added to this process's environment; the exit code is the caller's to check."""
+
+
+# Where the suite was started with signals ignored, as a job in the background is, what it starts
+# would ignore them as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
