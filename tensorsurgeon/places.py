@@ -69,10 +69,6 @@ def _check_push_only(plan: Plan) -> Path:
             fix="give one with --push, or as output: push in the recipe",
         )
     place = plan.destination or Path(plan.push.partition("@")[0].rpartition("/")[2])
-    try:
-        check_workplace(place, plan.sources.values(), plan.bytes_on_disk)
-    except PlanError as error:
-        if len(plan.shards) > 1 or "needs" in str(error):
-            error.add_note("one shard at a time is here: a smaller output: max_shard_size may fit")
-        raise
+    more_room = "one shard at a time is here: a smaller output: max_shard_size may fit"
+    check_workplace(place, plan.sources.values(), plan.bytes_on_disk, more_room=more_room)
     return place

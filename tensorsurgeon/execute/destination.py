@@ -29,13 +29,20 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
         check_replaceable(path, overwrite=overwrite)
 
 
-def check_workplace(path: Path, sources: Iterable[Path], nbytes: int) -> None:
+def check_workplace(
+    path: Path,
+    sources: Iterable[Path],
+    nbytes: int,
+    *,
+    more_room: str = "free space there, or choose another disk with -o",
+) -> None:
     """Refuse a place beside which the work cannot or must not be done.
 
     Args:
         path: the folder to make, or what it would be called.
         sources: folders that are read.
         nbytes: the most that is on the disk at a time.
+        more_room: what to do where the disk is too small.
 
     Raises:
         PlanError: it lies in a source or around one, is no place to write, or its disk is too
@@ -67,7 +74,7 @@ def check_workplace(path: Path, sources: Iterable[Path], nbytes: int) -> None:
         raise PlanError(
             f"needs {size_text(lacking)}, but the disk of {parent} has {size_text(disk.free)} free",
             where=str(path),
-            fix="free space there, or choose another disk with -o",
+            fix=more_room,
         )
 
 

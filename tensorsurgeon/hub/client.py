@@ -25,15 +25,13 @@ _NOTED = {"_upload_mode", "_should_ignore", "_is_uploaded"}
 
 
 def client() -> HfApi:
-    """The client; it finds endpoint and token itself, and waits for nothing for ever."""
-    wait = _PATIENCE * float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-    get_session().timeout = httpx2.Timeout(wait, connect=CONNECTING)
+    """The client; it finds endpoint and token itself."""
     return HfApi(library_name="tensorsurgeon", library_version=__version__)
 
 
 @contextmanager
 def set_for_pushing() -> Iterator[None]:
-    """While something is pushed: no bars are drawn, and files go by the LFS protocol.
+    """While something is pushed: no bars, no wait for ever, and files go by the LFS protocol.
 
     The other protocol, Xet, tells of no progress, cannot be stopped, and takes memory that no
     forecast knows; the Hub takes files by either.
@@ -45,6 +43,8 @@ def set_for_pushing() -> Iterator[None]:
         raise PushError("this huggingface_hub is not known", fix="install one of version 2")
     had_bars, before = not are_progress_bars_disabled(), constants.HF_HUB_DISABLE_XET
     timeout = get_session().timeout
+    wait = _PATIENCE * float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    get_session().timeout = httpx2.Timeout(wait, connect=CONNECTING)
     constants.HF_HUB_DISABLE_XET = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a variable of the user's decides about bars

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session, hf_raise_for_status
 
 from tensorsurgeon.checkpoint import RemoteFile
@@ -57,6 +58,8 @@ def ask(name: str, revision: str) -> Listing:
         return Listing(commit=commit, files=dict(_listed(answer["siblings"])))
     except httpx2.TransportError:
         raise UnreachableError from None
+    except HfHubHTTPError:  # some are ValueErrors as well
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise HubError(
             f"{shown_endpoint()} does not answer like a Hub",

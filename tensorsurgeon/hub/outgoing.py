@@ -48,11 +48,16 @@ class Outgoing:
             PushError: it is not.
         """
         if not self.path.is_file() or identify(self.path) != self.identity:
-            raise PushError(
-                "has changed while it was sent: nothing is committed",
-                where=str(self.path),
-                fix="run again once nothing writes to it any more",
-            )
+            raise changed(self.path)
+
+
+def changed(path: Path) -> PushError:
+    """The error that a file or folder is not what was digested any more."""
+    return PushError(
+        "has changed while it was sent: nothing is committed",
+        where=str(path),
+        fix="run again once nothing writes to it any more",
+    )
 
 
 def differing(files: Mapping[str, RemoteFile], there: Mapping[str, RemoteFile]) -> list[str]:

@@ -21,7 +21,7 @@ from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import RemoteFile, open_checkpoint
 from tensorsurgeon.errors import PushError, shortened
 from tensorsurgeon.hub.client import client, set_for_pushing
-from tensorsurgeon.hub.outgoing import Outgoing, differing, find_files
+from tensorsurgeon.hub.outgoing import Outgoing, changed, differing, find_files
 from tensorsurgeon.hub.requests import TRIES, headers, pause_after
 from tensorsurgeon.hub.sending import Addition, Sending
 from tensorsurgeon.hub.target import Head, Target, pushing
@@ -100,11 +100,7 @@ def push_files(
     for file in files:
         file.check_unchanged()
     if find_files(folder).keys() != paths.keys():
-        raise PushError(
-            "has changed while it was sent: nothing is committed",
-            where=str(folder),
-            fix="run again once nothing writes to it any more",
-        )
+        raise changed(folder)
     return _commit(target, contents, additions, message)
 
 
@@ -216,7 +212,6 @@ def _check_card(target: Target, files: Iterable[Outgoing]) -> None:
         text = card.decode()
     except UnicodeDecodeError:
         raise PushError("is not UTF-8", where=CARD, fix="write it as UTF-8") from None
-    client()
     with pushing(target.repo, target.branch, CARD):
         answer = get_session().post(
             f"{constants.ENDPOINT}/api/validate-yaml",

@@ -26,13 +26,11 @@ CONNECTIONS = 2
 _SMALL = 1_000_000
 """Files up to this size, in bytes, are left to the commit, which asks for many at once."""
 
+_BATCH = 256
+"""Most files that the Hub is asked of at a time."""
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-_BATCH = 256
-"""Most files that the Hub is asked of at a time."""
 
 
 class Addition(CommitOperationAdd):
@@ -91,7 +89,6 @@ def lacking(target: Target, files: Mapping[str, RemoteFile]) -> list[str]:
         PushError: it cannot be asked.
     """
     names, absent = list(files), set[str]()
-    client()
     for start in range(0, len(names), _BATCH):
         with pushing(target.repo, target.branch):
             wanted, refused, _ = post_lfs_batch_info(

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cli.checkpoints import file_bytes, llama_config, llama_tensors, write_checkpoint
+from tests.hub.desk import Done
 from tests.hub.faults import (
     Answer,
     ChangeETag,
@@ -34,15 +36,6 @@ ROOT = Path(__file__).parents[2]
 MODULE = (sys.executable, "-m", "tests.hub.launch")
 
 LINEAR = "{linear: {models: [a, b], weights: [0.3, 0.7]}}"
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(frozen=True)
@@ -478,6 +471,34 @@ def test_flipped_bit_of_a_small_file_is_found(desk: Desk, want: dict[str, bytes]
     assert without_manifest(desk.folder / "out") == want
 
 
+def interrupt(
+    desk: Desk, words: Sequence[str], number: signal.Signals, *, requests: int
+) -> tuple[int, str, float]:
+    """Run a command, send it a signal when the second host has had so many requests.
+
+    Returns:
+        Exit code, stderr, and the seconds that it took to end.
+    """
+    with subprocess.Popen(
+        [*MODULE, *words],
+        env=desk.hub.environment(PYTHONPATH=str(ROOT)),
+        cwd=desk.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while len(desk.hub.log.select(host="cdn")) < requests and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return process.returncode, err, time.monotonic() - began
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("words", ["plan", "apply"])
 def test_signal_ends_a_run_whatever_the_network_does(
@@ -489,26 +510,10 @@ def test_signal_ends_a_run_whatever_the_network_does(
         skip=0 if words == "plan" else 6,
         times=None,
     )
-    with subprocess.Popen(
-        [*MODULE, words, str(desk.recipe())],
-        env=desk.hub.environment(PYTHONPATH=str(ROOT)),
-        cwd=desk.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 30
-        expected = 3 if words == "plan" else 7
-        while len(desk.hub.log.select(host="cdn")) < expected and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(number)
-        began = time.monotonic()
-        try:
-            _, err = process.communicate(timeout=15)
-        finally:
-            process.kill()
-    assert process.returncode == (130 if number == signal.SIGINT else 143), err
-    assert time.monotonic() - began < 10
+    expected = 3 if words == "plan" else 7
+    code, err, seconds = interrupt(desk, (words, str(desk.recipe())), number, requests=expected)
+    assert code == (130 if number == signal.SIGINT else 143), err
+    assert seconds < 10
     assert "Traceback" not in err
     desk.hub.faults.clear()
     assert desk.run("apply", desk.recipe()).code == 0

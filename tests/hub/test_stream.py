@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import time
 
 import pytest
 
@@ -19,11 +17,10 @@ from tests.hub.faults import (
 )
 from tests.hub.test_pull import (
     LINEAR,
-    MODULE,
-    ROOT,
     Desk,
     assert_token_is_nowhere,
     desk,
+    interrupt,
     want,
     without_manifest,
 )
@@ -196,25 +193,10 @@ def test_signal_ends_a_stream_that_stalls_at_once(
     number: signal.Signals, desk: Desk, want: dict[str, bytes]
 ) -> None:
     desk.hub.faults.add(Stall(60, after_bytes=10), host="cdn", skip=20, times=None)
-    with subprocess.Popen(
-        [*MODULE, "apply", str(desk.recipe()), "--stream"],
-        env=desk.hub.environment(PYTHONPATH=str(ROOT)),
-        cwd=desk.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 30
-        while len(desk.hub.log.select(host="cdn")) < 22 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(number)
-        began = time.monotonic()
-        try:
-            _, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == (130 if number == signal.SIGINT else 143), err
-    assert time.monotonic() - began < 5  # a stall is waited for twice as long
+    words = "apply", str(desk.recipe()), "--stream"
+    code, err, seconds = interrupt(desk, words, number, requests=22)
+    assert code == (130 if number == signal.SIGINT else 143), err
+    assert seconds < 5  # a stall is waited for twice as long
     assert "Traceback" not in err
     desk.hub.faults.clear()
     assert desk.run("apply", desk.recipe(), "--stream").code == 0
