@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
 from tensorsurgeon import __version__
-from tensorsurgeon.checkpoint import RemoteFile, open_checkpoint
+from tensorsurgeon.checkpoint import CARD_NAME, RemoteFile, open_checkpoint
 from tensorsurgeon.errors import PushError, shortened
 from tensorsurgeon.hub.client import client, set_for_pushing
 from tensorsurgeon.hub.outgoing import Outgoing, changed, differing, find_files
@@ -28,8 +28,6 @@ from tensorsurgeon.hub.target import Head, Target, pushing
 from tensorsurgeon.specs import Progress
 
 MESSAGE = f"Upload with TensorSurgeon {__version__}"
-
-CARD = "README.md"
 
 _CONFLICT = 412
 _REFUSED = 400
@@ -142,8 +140,8 @@ def _commit(
             fix="push again; if it stays, look whether the repository's .gitignore names them",
         )
     notes = [f"removed {name}, weights of an earlier model" for name in stale]
-    if CARD in contents and CARD in target.head.files and CARD in remaining:
-        notes += [f"replaced {CARD}; what it said before is in the repository's history"]
+    if CARD_NAME in contents and CARD_NAME in target.head.files and CARD_NAME in remaining:
+        notes += [f"replaced {CARD_NAME}; what it said before is in the repository's history"]
     return _outcome(target, made, is_new=True, notes=tuple(notes))
 
 
@@ -205,14 +203,14 @@ def _check_card(target: Target, files: Iterable[Outgoing]) -> None:
     Raises:
         PushError: it refuses the card.
     """
-    card = next((file.data for file in files if file.name == CARD), None)
+    card = next((file.data for file in files if file.name == CARD_NAME), None)
     if card is None:
         return
     try:
         text = card.decode()
     except UnicodeDecodeError:
-        raise PushError("is not UTF-8", where=CARD, fix="write it as UTF-8") from None
-    with pushing(target.repo, target.branch, CARD):
+        raise PushError("is not UTF-8", where=CARD_NAME, fix="write it as UTF-8") from None
+    with pushing(target.repo, target.branch, CARD_NAME):
         answer = get_session().post(
             f"{constants.ENDPOINT}/api/validate-yaml",
             json={"content": text, "repoType": "model"},
@@ -223,7 +221,7 @@ def _check_card(target: Target, files: Iterable[Outgoing]) -> None:
         said = "; ".join(str(error.get("message")) for error in answer.json()["errors"])
     raise PushError(
         f"is refused: {shortened(said, 300)}",
-        where=f"{target}/{CARD}",
+        where=f"{target}/{CARD_NAME}",
         fix="mend its front matter; nothing was sent",
     )
 
