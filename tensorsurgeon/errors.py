@@ -3,7 +3,7 @@
 ::
 
     TensorSurgeonError        1
-    ├── RecipeError           3   what the recipe says
+    ├── RecipeError           3   what the recipe, or the run file of a training, says
     ├── ArchitectureError     4   what a model is, or two models are to each other
     ├── CheckpointError       5   what is read
     │   ├── HeaderError           a safetensors file
@@ -15,7 +15,10 @@
     ├── OutputError           7   what is written
     │   └── PushError             to a repository of the Hub
     ├── BusyError             8   another run is writing the same output
-    └── VerifyError           9   a checkpoint that is not what its manifest says
+    ├── VerifyError           9   a checkpoint that is not what its manifest says
+    └── TrainingError        10   a training that cannot begin, or cannot go on
+        ├── DataError             what it learns from
+        └── ResumeError           what it was to go on from
 
 2 is left to the command line's own usage errors, 129 to SIGHUP, 130 to Ctrl-C, 143 to SIGTERM.
 """
@@ -67,7 +70,7 @@ class TensorSurgeonError(Exception):
 
 
 class RecipeError(TensorSurgeonError):
-    """The recipe cannot be read, or says something that makes no sense."""
+    """The recipe, or a run file, cannot be read, or says something that makes no sense."""
 
     exit_code = 3
 
@@ -130,6 +133,20 @@ class VerifyError(TensorSurgeonError):
     """A checkpoint is damaged or incomplete; carries everything that was found."""
 
     exit_code = 9
+
+
+class TrainingError(TensorSurgeonError):
+    """A training cannot begin on this machine, or cannot go on."""
+
+    exit_code = 10
+
+
+class DataError(TrainingError):
+    """Texts or token shards cannot be read, are empty, or do not fit model or tokenizer."""
+
+
+class ResumeError(TrainingError):
+    """What an earlier run has left is of another training, or damaged."""
 
 
 def printable(text: str) -> str:

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from tensorsurgeon.errors import PlanError
-from tensorsurgeon.execute import check_destination, check_workplace, is_finished, is_made
-from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.execute import is_finished, is_made
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.recipe import Recipe
 from tensorsurgeon.sources import beside, check_usable
+from tensorsurgeon.writing import Workplace, check_destination, check_workplace
 
 
 def destination_of(recipe: Recipe, path: Path, output: str | Path | None) -> Path | None:

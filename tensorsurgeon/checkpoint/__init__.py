@@ -5,6 +5,7 @@ from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, Identity, o
 from tensorsurgeon.checkpoint.header import encode_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, check_unchanged, identify
 from tensorsurgeon.checkpoint.index_file import INDEX_LIMIT, INDEX_NAME
+from tensorsurgeon.checkpoint.layout import Shard, lay_out
 from tensorsurgeon.checkpoint.license import (
     CARD_NAME,
     License,
@@ -35,6 +36,7 @@ __all__ = [
     "Reader",
     "RemoteFile",
     "Repo",
+    "Shard",
     "ShardReader",
     "check_unchanged",
     "common_license",
@@ -42,6 +44,7 @@ __all__ = [
     "encode_manifest",
     "header_bytes",
     "identify",
+    "lay_out",
     "license_of",
     "open_checkpoint",
     "read_config",

@@ -1,7 +1,6 @@
 """Running a plan: threads, spans, and an output that appears whole or not at all."""
 
 from tensorsurgeon.execute.delivering import Delivery, deliver_plan
-from tensorsurgeon.execute.destination import check_destination, check_workplace
 from tensorsurgeon.execute.leftovers import Leftover, find_leftovers, remove_leftover
 from tensorsurgeon.execute.run import OpenReader, Result, is_finished, is_made, run_plan
 
@@ -10,8 +9,6 @@ __all__ = [
     "Leftover",
     "OpenReader",
     "Result",
-    "check_destination",
-    "check_workplace",
     "deliver_plan",
     "find_leftovers",
     "is_finished",

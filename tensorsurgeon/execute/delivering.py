@@ -11,15 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from tensorsurgeon.checkpoint import Reader, RemoteFile
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import Journal, Record, read_journal
+from tensorsurgeon.checkpoint import Reader, RemoteFile, Shard
 from tensorsurgeon.execute.run import AFRESH, CHANGED, OpenReader, Result, Run, silent
-from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Workers
-from tensorsurgeon.execute.workplace import Workplace
-from tensorsurgeon.plan import Plan, Shard
+from tensorsurgeon.plan import Plan
 from tensorsurgeon.specs import Progress
+from tensorsurgeon.writing import Disk, Journal, Record, ShardFiles, Workplace, read_journal
 
 GONE = "the repository lacks shards that were sent"
 

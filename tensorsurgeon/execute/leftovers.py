@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tensorsurgeon.errors import OutputError
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import read_journal
-from tensorsurgeon.execute.lock import holder_of, locked
-from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.writing import Disk, Workplace, holder_of, locked, read_journal
 
 
 @dataclass(frozen=True, kw_only=True)

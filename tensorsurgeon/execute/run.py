@@ -20,17 +20,25 @@ from tensorsurgeon.checkpoint import (
     encode_manifest,
 )
 from tensorsurgeon.errors import CheckpointError, OutputError, PlanError
-from tensorsurgeon.execute.destination import check_replaceable, output_error
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import Journal, Record, read_journal
-from tensorsurgeon.execute.lock import locked
-from tensorsurgeon.execute.other_files import content_of, index_of, json_bytes
+from tensorsurgeon.execute.other_files import content_of
 from tensorsurgeon.execute.provenance import binding_of, make_manifest
-from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.workers import Workers
-from tensorsurgeon.execute.workplace import Workplace, manifest_of
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.specs import Progress
+from tensorsurgeon.writing import (
+    Disk,
+    Journal,
+    Record,
+    ShardFiles,
+    Workplace,
+    check_replaceable,
+    index_of,
+    json_bytes,
+    locked,
+    manifest_of,
+    output_error,
+    read_journal,
+)
 
 OpenReader = Callable[[Plan, Path], Reader]
 
@@ -289,7 +297,7 @@ class Run:
             if not own.recorded:
                 del files[own.name]
         if len(plan.shards) > 1:
-            write(INDEX_NAME, json_bytes(index_of(plan)))
+            write(INDEX_NAME, json_bytes(index_of(plan.shards)))
         write("config.json", json_bytes(plan.config))
         manifest = make_manifest(
             plan, journal.digests, files, binding=self.binding, run=journal.run

@@ -11,8 +11,8 @@ import hashlib
 import mmap
 from collections.abc import Sequence
 
-from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.specs import PAGE, STAGING
+from tensorsurgeon.writing import ShardFiles
 
 Place = tuple[str, int]
 """A shard, and an offset in it in bytes."""

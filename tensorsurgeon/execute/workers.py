@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
-from tensorsurgeon.execute.journal import Journal
-from tensorsurgeon.execute.shards import ShardFiles
 from tensorsurgeon.execute.staging import TensorWriter
 from tensorsurgeon.plan import OutputTensor, Stored, batches, buffers_needed
 from tensorsurgeon.processors import run_threads
 from tensorsurgeon.specs import Progress
+from tensorsurgeon.writing import Journal, ShardFiles
 
 Batch = tuple[OutputTensor, ...]
 """Tensors that are one and the same, in several places."""

@@ -1,7 +1,6 @@
 """The plan: from headers, configs and a recipe to every byte that will be written. Pure."""
 
 from tensorsurgeon.plan.forecast import Beside, buffers_needed, memory_needed, threads_within
-from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Sum, Zeros, origin_of
 from tensorsurgeon.plan.outcome import OutputTensor, Plan, batches, read_twice
 from tensorsurgeon.plan.planner import make_plan
@@ -14,7 +13,6 @@ __all__ = [
     "OutputTensor",
     "OwnFile",
     "Plan",
-    "Shard",
     "SidecarFile",
     "Stored",
     "Sum",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.checkpoint import FileIdentity, Identity, RemoteFile, Repo
+from tensorsurgeon.checkpoint.layout import Shard
 from tensorsurgeon.plan.forecast import copied
-from tensorsurgeon.plan.layout import Shard
 from tensorsurgeon.plan.nodes import Node, bytes_read, read_twice_in, stored_in
 from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 from tensorsurgeon.specs import PAGE, DType, LayerOrigin, StoredTensor, TensorSpec

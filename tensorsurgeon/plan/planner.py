@@ -7,9 +7,9 @@ from typing import Any
 
 from tensorsurgeon.arch import config_with_weights, without_code
 from tensorsurgeon.checkpoint import Checkpoint
+from tensorsurgeon.checkpoint.layout import lay_out
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
-from tensorsurgeon.plan.layout import lay_out
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
 from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros

@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tensorsurgeon.documents import LocatedMap, LocatedStr, Mark, kind_of, load_document
 from tensorsurgeon.errors import RecipeError, did_you_mean
-from tensorsurgeon.recipe.document import LocatedMap, LocatedStr, Mark, kind_of, load_document
 from tensorsurgeon.recipe.expression import (
     EXPRESSION_SCHEMA,
     Expression,
@@ -152,6 +152,9 @@ class Recipe(BaseModel):
     )
 
 
+_NEEDS = "a recipe has at least 'models' and 'result'"
+
+
 def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) -> Recipe:
     """Read a recipe.
 
@@ -166,7 +169,7 @@ def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) ->
     kinds: tuple[type[Operator], ...] = (Source, *operators)
     known = {kind.operator: kind for kind in kinds}
     context = ParseContext(name=name, operators=known)
-    document = load_document(data, name)
+    document = load_document(data, name, needs=_NEEDS)
     try:
         recipe = Recipe.model_validate(document, context=context)
     except ValidationError as error:

@@ -7,7 +7,8 @@ import math
 from types import SimpleNamespace
 
 from tensorsurgeon import cli
-from tensorsurgeon.execute import copying, journal, staging
+from tensorsurgeon.execute import copying, staging
+from tensorsurgeon.writing import journal
 
 
 class _NoDigest:

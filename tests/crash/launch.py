@@ -12,7 +12,7 @@ import signal
 import threading
 
 from tensorsurgeon.cli import main
-from tensorsurgeon.execute import journal
+from tensorsurgeon.writing import journal
 
 
 class _InPlace(threading.Thread):

@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from tensorsurgeon.execute.journal import read_journal
+from tensorsurgeon.writing.journal import read_journal
 from tests.cli.checkpoints import llama_config, llama_tensors, tiny_llama, write_checkpoint
 from tests.crash.jobs import ALL_AT_ONCE, Call, Files, Job, old_checkpoint, strace, tiny_recipe
 

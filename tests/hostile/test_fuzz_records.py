@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from tensorsurgeon import api
 from tensorsurgeon.checkpoint import read_manifest
 from tensorsurgeon.errors import ManifestError, TensorSurgeonError
-from tensorsurgeon.execute import journal, run_plan
-from tensorsurgeon.execute.journal import read_journal
+from tensorsurgeon.execute import run_plan
 from tensorsurgeon.explain import explain, explanation_json, explanation_text
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.verify import report_json, report_text, verify
+from tensorsurgeon.writing import journal
+from tensorsurgeon.writing.journal import read_journal
 from tests.cli.checkpoints import file_bytes
 from tests.crash.jobs import tiny_recipe
 from tests.hostile.strategies import as_json, changed, changes, values

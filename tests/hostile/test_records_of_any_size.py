@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Manifest, encode_manifest
-from tensorsurgeon.execute.journal import Journal, Record
+from tensorsurgeon.writing.journal import Journal, Record
 from tests.conftest import ROOT
 from tests.power.replay import Unflushed
 
@@ -25,7 +25,7 @@ import json, sys
 from pathlib import Path
 from tensorsurgeon.checkpoint import read_manifest
 from tensorsurgeon.errors import ManifestError
-from tensorsurgeon.execute.journal import read_journal
+from tensorsurgeon.writing.journal import read_journal
 from tests.hostile.reading import resident
 
 path = Path(sys.argv[1])

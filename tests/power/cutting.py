@@ -9,9 +9,9 @@ from typing import get_args
 
 from tensorsurgeon import api
 from tensorsurgeon.execute import run_plan
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import read_journal
 from tensorsurgeon.plan import Plan
+from tensorsurgeon.writing.disk import Disk
+from tensorsurgeon.writing.journal import read_journal
 from tests.cli.checkpoints import file_bytes, llama_config, llama_tensors, write_checkpoint
 from tests.power.recording import (
     DataOp,

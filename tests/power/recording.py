@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tensorsurgeon.execute.disk import Disk
+from tensorsurgeon.writing.disk import Disk
 
 Names = Literal["lost", "kept", "some"]
 """What becomes of names that were given or taken and not flushed; some: each by chance."""

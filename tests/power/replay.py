@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tensorsurgeon.execute import run_plan
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import Record, read_journal
 from tensorsurgeon.execute.provenance import binding_of
 from tensorsurgeon.plan import Plan
+from tensorsurgeon.writing.disk import Disk
+from tensorsurgeon.writing.journal import Record, read_journal
 from tests.cli.checkpoints import file_bytes
 from tests.power.recording import DataOp, FlushOp, Loss, NameOp, Op, Tree, apply_to
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tensorsurgeon import api
-from tensorsurgeon.execute import journal, run_plan
-from tensorsurgeon.execute.disk import Disk
+from tensorsurgeon.execute import run_plan
+from tensorsurgeon.writing import journal
+from tensorsurgeon.writing.disk import Disk
 from tests.cli.checkpoints import file_bytes
 from tests.crash.jobs import old_checkpoint, tiny_recipe
 from tests.power.recording import FlushOp, NameOp, Op, RecordingDisk, Tree, inode

@@ -9,8 +9,8 @@ import pytest
 
 from tensorsurgeon import api
 from tensorsurgeon.errors import TensorSurgeonError
-from tensorsurgeon.execute import journal
 from tensorsurgeon.plan import Plan
+from tensorsurgeon.writing import journal
 from tests.cli.checkpoints import file_bytes, tiny_llama
 from tests.power.cutting import (
     Files,

@@ -36,8 +36,8 @@ from pathlib import Path
 
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Manifest, read_manifest
 from tensorsurgeon.errors import ManifestError, OutputError
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.journal import Record
+from tensorsurgeon.writing.disk import Disk
+from tensorsurgeon.writing.journal import Record
 
 
 @dataclass(frozen=True, kw_only=True)

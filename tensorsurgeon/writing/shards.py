@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.plan import Shard
+from tensorsurgeon.checkpoint import Shard
 from tensorsurgeon.specs import PAGE
+from tensorsurgeon.writing.disk import Disk
 
 
 class ShardFiles:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tensorsurgeon.checkpoint import SINGLE_NAME, encode_header
+from tensorsurgeon.checkpoint.folder import SINGLE_NAME
+from tensorsurgeon.checkpoint.header import encode_header
 from tensorsurgeon.errors import PlanError
 from tensorsurgeon.specs import PAGE, TensorSpec, size_text
 

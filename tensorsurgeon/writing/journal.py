@@ -23,7 +23,7 @@ from typing import Any
 
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import OutputError
-from tensorsurgeon.execute.disk import Disk
+from tensorsurgeon.writing.disk import Disk
 
 BATCH_SECONDS = 2.0
 """Seconds of work that a crash may cost: tensors are flushed and noted down this often."""

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
 TEXT_LIMIT = 1_000_000
-"""Largest recipe, in bytes."""
+"""Largest document, in bytes."""
 
 DEPTH_LIMIT = 64
 NODE_LIMIT = 50_000
-"""Most nodes of a recipe once its aliases are expanded."""
+"""Most nodes of a document once its aliases are expanded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A place in the recipe's text; line and column count from one."""
+    """A place in the text; line and column count from one."""
 
     line: int = 1
     column: int = 1
@@ -49,12 +49,13 @@ class LocatedStr(str):
     mark: Mark
 
 
-def load_document(data: bytes, name: str) -> LocatedMap:
-    """Read a recipe's YAML.
+def load_document(data: bytes, name: str, *, needs: str) -> LocatedMap:
+    """Read a document's YAML.
 
     Args:
         data: the file's bytes.
         name: what to call the file in errors.
+        needs: what such a document has at least, for the errors.
 
     Raises:
         RecipeError: not UTF-8, not YAML, empty, not a mapping, duplicate keys, more than one
@@ -71,13 +72,13 @@ def load_document(data: bytes, name: str) -> LocatedMap:
     builder = _Builder(name)
     root = builder.compose(text)
     if root is None:
-        raise RecipeError("is empty", where=name, fix="a recipe has at least 'models' and 'result'")
+        raise RecipeError("is empty", where=name, fix=needs)
     document = builder.build(root, 0)
     if not isinstance(document, LocatedMap):
         raise RecipeError(
             f"holds {kind_of(document)}, not a mapping",
             where=f"{name}:1:1",
-            fix="a recipe has at least 'models' and 'result'",
+            fix=needs,
         )
     if builder.problems:
         raise RecipeError.of(builder.problems)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorsurgeon.errors import BusyError, OutputError
-from tensorsurgeon.execute.disk import Disk
-from tensorsurgeon.execute.workplace import Workplace
+from tensorsurgeon.writing.disk import Disk
+from tensorsurgeon.writing.workplace import Workplace
 
 _TRIES, _PAUSE = 20, 0.01
 """How often something is tried that takes another process an instant, and seconds in between."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tensorsurgeon.errors import OutputError, PlanError
-from tensorsurgeon.execute.workplace import Workplace
 from tensorsurgeon.specs import size_text
+from tensorsurgeon.writing.workplace import Workplace
 
 
 def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overwrite: bool) -> None:

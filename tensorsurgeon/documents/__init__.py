@@ -1,0 +1,23 @@
+"""YAML that remembers where each part stands, and mistakes told at their line and column."""
+
+from tensorsurgeon.documents.located import (
+    LocatedList,
+    LocatedMap,
+    LocatedStr,
+    Mark,
+    kind_of,
+    load_document,
+    mark_at,
+)
+from tensorsurgeon.documents.validation import Findings
+
+__all__ = [
+    "Findings",
+    "LocatedList",
+    "LocatedMap",
+    "LocatedStr",
+    "Mark",
+    "kind_of",
+    "load_document",
+    "mark_at",
+]

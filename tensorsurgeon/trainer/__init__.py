@@ -1,0 +1,1 @@
+"""Continued pretraining of a checkpoint: its contract with the engine is the folder alone."""
