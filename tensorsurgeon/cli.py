@@ -1,7 +1,6 @@
 """The command line. Data goes to stdout, everything else to stderr; exit codes as in `errors`."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ import click
 
 from tensorsurgeon import __version__
 from tensorsurgeon.arguments import Assignment, Group, Repo, Size
-from tensorsurgeon.errors import PlanError, TensorSurgeonError, printable
-from tensorsurgeon.terminal import colored, progress_on, say, say_notes, show, show_json
+from tensorsurgeon.errors import PlanError, printable
+from tensorsurgeon.terminal import progress_on, run_command_line, say, show, show_json
+from tensorsurgeon.trainer.commands import train
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 Exit codes: 0 done, 2 usage, 3 recipe, 4 architecture, 5 source checkpoint, 6 plan (budget, disk,
-output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 129
-hung up, 130 interrupted, 143 terminated.
+output folder), 7 writing, 8 another run is writing there, 9 a checkpoint is damaged, 10
+training, 129 hung up, 130 interrupted, 143 terminated.
 """
 
 
@@ -328,6 +328,9 @@ def clean(folder: Path, remove: bool) -> None:
             say(printable(f"removed {leftover.path}"))
 
 
+cli.add_command(train)
+
+
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
@@ -338,38 +341,10 @@ def schema() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error becomes one message and an exit code."""
-    # Nothing here uses BLAS, whose threads would only take memory.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _terminate)
-    try:
-        cli.main(prog_name="tensorsurgeon", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.ClickException as error:
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            say(error.ctx.get_usage())
-            say(f"Try '{error.ctx.command_path} --help' for help.")
-        say(colored(f"error: {printable(error.format_message())}"))
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as interruption:
-        say("interrupted")
-        say_notes(interruption.__cause__ or interruption)
-        sys.exit(130)
-    except SystemExit as ending:
-        say_notes(ending)
-        raise
-    except TensorSurgeonError as error:
-        say(colored(str(error)))
-        say_notes(error)
-        sys.exit(error.exit_code)
-    sys.exit(0)
-
-
-def _terminate(number: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does, with threads stopped and the lock given back."""
-    raise SystemExit(128 + number)
+    # Nothing here uses BLAS, whose threads would only take memory; but for the trainer.
+    if sys.argv[1:2] != ["train"]:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    run_command_line(cli, "tensorsurgeon")
 
 
 def _say_fetching(files: "Collection[RemoteFile]") -> None:

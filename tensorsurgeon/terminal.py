@@ -2,14 +2,16 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 
-from tensorsurgeon.errors import OutputError, printable
+from tensorsurgeon.errors import OutputError, TensorSurgeonError, printable
 from tensorsurgeon.specs import Progress, size_text
 
 
@@ -87,3 +89,42 @@ def _plain_progress(seconds: float = 5.0) -> Progress:
             say(f"{size_text(done)} of {size_text(total)} ({done / max(total, 1):.0%})")
 
     return progress
+
+
+def run_command_line(command: click.Command, name: str) -> NoReturn:
+    """Run a command; every error becomes one message and an exit code.
+
+    Args:
+        command: what to run, with the process's arguments.
+        name: of the program, for its messages.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
+    try:
+        command.main(prog_name=name, standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say(error.ctx.get_usage())
+            say(f"Try '{error.ctx.command_path} --help' for help.")
+        say(colored(f"error: {printable(error.format_message())}"))
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as interruption:
+        say("interrupted")
+        say_notes(interruption.__cause__ or interruption)
+        sys.exit(130)
+    except SystemExit as ending:
+        say_notes(ending)
+        raise
+    except TensorSurgeonError as error:
+        say(colored(str(error)))
+        say_notes(error)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _terminate(number: int, _frame: object) -> NoReturn:
+    """End as Ctrl-C does, with threads stopped and the lock given back."""
+    raise SystemExit(128 + number)

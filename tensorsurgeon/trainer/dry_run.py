@@ -1,0 +1,35 @@
+"""`--dry-run`: what a training would take, told without a weight being read."""
+
+import json
+import os
+from dataclasses import asdict
+
+from tensorsurgeon.trainer.forecast import forecast_text, make_forecast
+from tensorsurgeon.trainer.parallel import choose_device, choose_precision
+from tensorsurgeon.trainer.run_file import Run
+from tensorsurgeon.trainer.setup import set_up
+
+
+def dry_run_text(run: Run, *, ranks: int | None, as_json: bool) -> str:
+    """The forecast of a run file as text, or as JSON.
+
+    Args:
+        run: the run file.
+        ranks: how many will share the work; by default as many as torchrun started, else one.
+        as_json: whether a program reads it.
+
+    Raises:
+        TensorSurgeonError: whatever would keep the training from beginning.
+    """
+    size = ranks or int(os.environ.get("WORLD_SIZE", "1"))
+    device = choose_device(run.settings.engine.device)
+    precision = choose_precision(run.settings.engine.precision, device)
+    setup = set_up(run, device=device, ranks=size)
+    forecast = make_forecast(setup, ranks=size, precision=precision, device=device.type)
+    named = str(precision).removeprefix("torch.")
+    if as_json:
+        told = {**asdict(forecast), "peak": forecast.peak}
+        return json.dumps(
+            {**told, "ranks": size, "device": device.type, "precision": named}, indent=2
+        )
+    return forecast_text(forecast, ranks=size, device=device.type, precision=named)

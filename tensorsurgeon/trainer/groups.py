@@ -1,0 +1,182 @@
+"""Which parameters are trained, and how: selectors over names, layers and the layer map."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tensorsurgeon.errors import Problem, RecipeError, did_you_mean
+from tensorsurgeon.trainer.layer_map import LayerOfMap
+from tensorsurgeon.trainer.run_file import Group, Run
+
+PRESETS: Mapping[str, tuple[Group, ...]] = {
+    "dus": (Group(match="@seam", learning_rate=2.0),),
+    "block-expansion": (Group(match="@new"), Group(match="*", frozen=True)),
+}
+"""Depth up-scaling trains all, the layers at a seam faster (SOLAR 10.7B, arXiv:2312.15166);
+block expansion trains the added layers alone (LLaMA Pro, arXiv:2401.02415)."""
+
+SELECTORS = ("@new", "@copied", "@seam", "@embeddings", "@head", "@norms")
+
+_LAYERS = re.compile(r"layers? +(\d+)(?: *(?:-|to) *(\d+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter as the selectors see it.
+
+    Attributes:
+        name: in the checkpoint.
+        elements: how many.
+        dimensions: of its shape.
+        layer: which it is in; None outside the layers.
+        roles: of `embeddings` and `head`, both where they are tied.
+    """
+
+    name: str
+    elements: int
+    dimensions: int
+    layer: int | None
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """How the optimiser treats parameters.
+
+    Attributes:
+        group: what chose it, for people.
+        learning_rate: factor of the run's learning rate.
+        weight_decay: of AdamW.
+        frozen: not trained.
+    """
+
+    group: str
+    learning_rate: float
+    weight_decay: float
+    frozen: bool
+
+
+def assign(
+    run: Run, parameters: Sequence[Parameter], layer_map: Sequence[LayerOfMap]
+) -> dict[str, Treatment]:
+    """The treatment of every parameter: by the first group that matches, the preset's come last.
+
+    Args:
+        run: its groups, preset and optimizer.
+        parameters: of the model.
+        layer_map: where each layer came from.
+
+    Raises:
+        RecipeError: a group that matches nothing, or is no selector; nothing to train.
+    """
+    given = run.settings.groups
+    preset = PRESETS[run.settings.preset] if run.settings.preset else ()
+    problems: list[Problem] = []
+    chosen: dict[str, Group] = {}
+    for index, group in enumerate((*given, *preset)):
+        place: list[str | int] = ["groups", index, "match"] if index < len(given) else ["preset"]
+        try:
+            matched = [p for p in parameters if _matches(group.match, p, layer_map)]
+        except ValueError as error:
+            fix = did_you_mean(group.match, SELECTORS) if group.match.startswith("@") else ""
+            problems.append(run.problem(place, str(error), fix))
+            continue
+        if not matched:
+            what = f"'{group.match}' matches no parameter"
+            problems.append(run.problem(place, what, _what_there_is(group.match, layer_map)))
+        for parameter in matched:
+            chosen.setdefault(parameter.name, group)
+    if problems:
+        raise RecipeError.of(problems)
+    decay = run.settings.optimizer.weight_decay
+    made = {p.name: _treatment(p, chosen.get(p.name), decay) for p in parameters}
+    if all(treatment.frozen for treatment in made.values()):
+        raise run.error(["groups"], "everything is frozen: there is nothing to train")
+    return made
+
+
+def _treatment(parameter: Parameter, group: Group | None, decay: float) -> Treatment:
+    if group is None:
+        group = Group(match="(all others)")
+    own = decay if parameter.dimensions > 1 else 0.0
+    return Treatment(
+        group=group.match,
+        learning_rate=group.learning_rate,
+        weight_decay=own if group.weight_decay is None else group.weight_decay,
+        frozen=group.frozen or group.learning_rate == 0,
+    )
+
+
+def _matches(selector: str, parameter: Parameter, layer_map: Sequence[LayerOfMap]) -> bool:
+    """Whether a selector takes a parameter.
+
+    Raises:
+        ValueError: it is none; or names layers that the model does not have.
+    """
+    origin = None if parameter.layer is None else layer_map[parameter.layer]
+    known: dict[str, bool] = {
+        "@new": origin is not None and origin.new,
+        "@copied": origin is not None and not origin.new,
+        "@seam": origin is not None and origin.seam,
+        "@embeddings": "embeddings" in parameter.roles,
+        "@head": "head" in parameter.roles,
+        "@norms": parameter.dimensions == 1 and parameter.name.endswith("weight"),
+    }
+    if selector in known:
+        return known[selector]
+    if selector.startswith("@"):
+        raise ValueError(f"there is no selector '{selector}'")
+    if found := _LAYERS.fullmatch(selector):
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < len(layer_map):
+            raise ValueError(f"'{selector}': the model has layers 0 to {len(layer_map) - 1}")
+        return parameter.layer is not None and first <= parameter.layer <= last
+    return fnmatchcase(parameter.name, selector)
+
+
+def _what_there_is(selector: str, layer_map: Sequence[LayerOfMap]) -> str:
+    if selector not in ("@new", "@seam"):
+        return ""
+    kind = "added" if selector == "@new" else "seam"
+    found = [
+        i for i, entry in enumerate(layer_map) if (entry.new if kind == "added" else entry.seam)
+    ]
+    assert not found
+    return f"the checkpoint's manifest tells of no {kind} layer; remove the group, or the preset"
+
+
+def first_trained(
+    parameters: Sequence[Parameter], treatments: Mapping[str, Treatment], depth: int
+) -> int:
+    """The first layer that needs gradients: those before it run without.
+
+    0 where the embeddings are trained, the depth where no layer is and only the head learns.
+    """
+    trained = [p for p in parameters if not treatments[p.name].frozen]
+    if any("embeddings" in p.roles for p in trained):
+        return 0
+    layers = [p.layer for p in trained if p.layer is not None]
+    return min(layers, default=depth)
+
+
+def optimizer_groups(
+    named: Sequence[tuple[str, Any]], treatments: Mapping[str, Treatment]
+) -> list[dict[str, Any]]:
+    """The optimiser's parameter groups: those treated alike together, in the model's order.
+
+    Args:
+        named: names and parameters.
+        treatments: of each; what is frozen is left out.
+    """
+    together: dict[tuple[float, float], list[Any]] = {}
+    for name, parameter in named:
+        treatment = treatments[name]
+        if not treatment.frozen:
+            key = treatment.learning_rate, treatment.weight_decay
+            together.setdefault(key, []).append(parameter)
+    return [
+        {"params": params, "weight_decay": decay, "factor": factor}
+        for (factor, decay), params in together.items()
+    ]

@@ -1,0 +1,204 @@
+"""The loop of a training: what one step does, and what is looked at between steps."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from tensorsurgeon.trainer.evaluation import evaluate
+from tensorsurgeon.trainer.groups import optimizer_groups
+from tensorsurgeon.trainer.learner import Batch, Learner, collate
+from tensorsurgeon.trainer.objectives import Objective
+from tensorsurgeon.trainer.optimisation import (
+    GradientNorms,
+    StepGuard,
+    make_optimizer,
+    set_learning_rate,
+)
+from tensorsurgeon.trainer.parallel import Ranks
+from tensorsurgeon.trainer.records import Recorder
+from tensorsurgeon.trainer.saving import Saver, training_state
+from tensorsurgeon.trainer.schedule import factor_at
+from tensorsurgeon.trainer.seams import SeamProbe
+from tensorsurgeon.trainer.setup import Setup
+from tensorsurgeon.trainer.slices import squared_distances
+
+
+class Loop:
+    """Takes the steps of one training, from any of them on.
+
+    Args:
+        setup: what is trained, on what, and how.
+        ranks: who takes part.
+        learner: the model with its weights.
+        objective: what is learned.
+        saver: where to go on from after an interruption.
+        recorder: told of everything that is measured.
+        probe: of the seams.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        ranks: Ranks,
+        learner: Learner,
+        objective: Objective,
+        saver: Saver,
+        recorder: Recorder,
+        probe: SeamProbe | None,
+    ) -> None:
+        self._setup = setup
+        self._run = setup.run
+        self._ranks = ranks
+        self._learner = learner
+        self._objective = objective
+        self._saver = saver
+        self._recorder = recorder
+        self._probe = probe
+        named = list(setup.model.parameters())
+        trained = [(n, p) for n, p in named if not setup.treatments[n].frozen]
+        groups = optimizer_groups(trained, setup.treatments)
+        self.optimizer = make_optimizer(groups, self._run.settings.optimizer)
+        layer_of = {parameter.name: parameter.layer for parameter in setup.parameters}
+        self._norms = GradientNorms(trained, layer_of, len(setup.layer_map), ranks)
+        self.guard = StepGuard(self._run.settings.guard)
+        self.step = 0
+        self.stopping = 0
+        """Number of the signal that asked this rank to end after the step it is in."""
+
+    def take_up(self, step: int, guard: Mapping[str, Any]) -> None:
+        """Go on from a step, with what the guard had seen."""
+        self.step = step
+        self.guard = StepGuard(self._run.settings.guard, guard["recent"], guard["not_finite"])
+
+    def carry_on(self) -> int:
+        """Take the steps that are left; returns the signal that ended it, 0 where none did."""
+        if self.step == 0:
+            self.look(0)
+        for step, batches in self._batches():
+            stop = self._take(step, batches)
+            self.step = step + 1
+            self.look(self.step, last=self.step == self._run.steps)
+            self._saver.poll()
+            if stop:
+                self.save(wait=True)
+                return stop
+            if self.step % self._run.settings.checkpoint.every == 0:
+                self.save(wait=False)
+        self._saver.wait()
+        return 0
+
+    def _batches(self) -> Iterator[tuple[int, list[Batch]]]:
+        """This rank's batches of each step that is left, the next ones made meanwhile."""
+        with ThreadPoolExecutor(1) as maker:
+            coming = maker.submit(self._batches_of, self.step)
+            for step in range(self.step, self._run.steps):
+                batches = coming.result()
+                if step + 1 < self._run.steps:
+                    coming = maker.submit(self._batches_of, step + 1)
+                yield step, batches
+
+    def _batches_of(self, step: int) -> list[Batch]:
+        """Samples are numbered through the run, so that any number of ranks sees the same."""
+        batch, ranks = self._run.settings.batch, self._ranks
+        each = batch.sequences // ranks.size
+        first = step * batch.sequences + ranks.rank * each
+        return [
+            collate([self._setup.data.sample(at + i) for i in range(batch.micro)])
+            for at in range(first, first + each, batch.micro)
+        ]
+
+    def _take(self, step: int, batches: list[Batch]) -> int:
+        """One step; returns the signal that any rank was sent."""
+        settings, objective = self._run.settings, self._objective
+        began = time.monotonic()
+        weight = self._weight(batches)
+        sums = torch.zeros(
+            1 + len(objective.extras), dtype=torch.float64, device=self._ranks.device
+        )
+        for batch in batches:
+            found = self._learner(batch.to(self._ranks.device), objective)
+            # Gradients are averaged over ranks; their sum over the step's weight is wanted.
+            (found[0] * (self._ranks.size / weight)).backward()
+            sums += found.detach().double()
+        stopping = torch.tensor([float(self.stopping)], device=sums.device, dtype=sums.dtype)
+        told = torch.cat((sums, self._norms.local(), stopping))
+        loss, *rest = self._ranks.sum(told).tolist()
+        extras = [value / weight for value in rest[: len(objective.extras)]]
+        norms = self._norms.read(rest[len(objective.extras) : -1])
+        loss /= weight
+        skipped = self.guard.judge(loss, norms.total)
+        rate = settings.optimizer.learning_rate * factor_at(
+            settings.schedule, step, self._run.steps
+        )
+        if skipped is None:
+            self._norms.clip(norms.total, settings.optimizer.clip)
+            set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._recorder.step(
+            step=step + 1,
+            loss=loss,
+            learning_rate=rate,
+            norms=norms,
+            seconds=time.monotonic() - began,
+            skipped=skipped,
+            memory=peak_memory(self._ranks.device),
+            extras=dict(zip(objective.extras, extras, strict=True)),
+        )
+        return round(rest[-1])
+
+    def _weight(self, batches: list[Batch]) -> float:
+        """What the step's loss is a mean of, over all ranks; at least 1."""
+        weight = torch.tensor(float(sum(map(self._objective.weight, batches))))
+        dist.all_reduce(weight)  # on the processor, where it is needed
+        return max(weight.item(), 1.0)
+
+    def look(self, step: int, *, last: bool = False) -> None:
+        """Measure what is due after so many steps."""
+        settings = self._run.settings
+        if self._setup.held_out is not None and (last or step % settings.evaluate.every == 0):
+            samples = self._setup.held_out.samples
+            micro = settings.batch.micro
+            found = evaluate(self._learner, samples, self._objective, self._ranks, micro)
+            self._recorder.evaluation(step, found)
+        if last or step % settings.log.layers == 0:
+            if self._probe is not None:
+                layers = self._setup.model.layers
+                self._recorder.seams(step, self._probe.measure(self._learner, layers, self._ranks))
+            self._recorder.layers(step, self._moved())
+
+    def _moved(self) -> list[float]:
+        """How far each layer is from where it began, relative to its norm there."""
+        depth = len(self._setup.layer_map)
+        sums = torch.zeros(depth, 2, dtype=torch.float64)
+        distances = squared_distances(self._setup.model, self._setup.checkpoint)
+        for name, (moved, was) in distances.items():
+            layer = self._setup.model.layer_of(name)
+            if layer is not None:
+                sums[layer] += torch.tensor((moved, was), dtype=torch.float64)
+        dist.all_reduce(sums)
+        return [math.sqrt(moved / was) if was else 0.0 for moved, was in sums.tolist()]
+
+    def save(self, *, wait: bool) -> None:
+        """Begin to save a checkpoint of the training, or save it."""
+        state = training_state(self._learner, self.optimizer)
+        meta = {
+            "run": self._recorder.configuration,
+            "guard": {"recent": self.guard.recent, "not_finite": self.guard.not_finite},
+        }
+        self._saver.save(self.step, state, meta, wait=wait)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory that was used, in bytes: allocated on a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,149 @@
+"""The seams of a grown model: how unlike its accustomed input a layer there gets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tensorsurgeon.trainer.layer_map import LayerOfMap
+from tensorsurgeon.trainer.learner import IGNORED, Batch, Learner
+from tensorsurgeon.trainer.parallel import Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seam:
+    """A layer that gets another input than it was trained with.
+
+    Attributes:
+        layer: its index.
+        original: the source's name and the layer's index there.
+        twin: the layer of this model that gets, before training, just what the original gets in
+            its own model; None where there is none.
+    """
+
+    layer: int
+    original: tuple[str, int]
+    twin: int | None
+
+
+def find_seams(layer_map: Sequence[LayerOfMap]) -> tuple[Seam, ...]:
+    """The seams of a model whose layers there are of one source layer each.
+
+    The first layers of a grown model are often those of the source, in order; up to the first other
+    one, each gets what it gets there.
+    """
+    intact = 0
+    for index, entry in enumerate(layer_map):
+        if entry.new or entry.sources != ((layer_map[0].sources[0][0], index),):
+            break
+        intact += 1
+    found = []
+    for index, entry in enumerate(layer_map):
+        if entry.seam and len(entry.sources) == 1:
+            source, layer = entry.sources[0]
+            has_twin = layer < intact and source == layer_map[0].sources[0][0]
+            twin = layer if has_twin else None
+            found.append(Seam(layer=index, original=(source, layer), twin=twin))
+    return tuple(found)
+
+
+class SeamProbe:
+    """Compares the inputs at the seams with what they are accustomed to, on the same tokens.
+
+    Args:
+        seams: of the model that is trained.
+        batch: this rank's tokens, on the device.
+    """
+
+    def __init__(self, seams: Sequence[Seam], batch: Batch) -> None:
+        self._seams = tuple(seams)
+        self._batch = batch
+        self._accustomed: dict[int, Tensor] = {}
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether only the base model can tell what a layer is accustomed to."""
+        return any(seam.twin is None for seam in self._seams)
+
+    def remember(self, learner: Learner, layers: nn.ModuleList) -> None:
+        """Keep what the layers are accustomed to, from the model before its training."""
+        twins = {seam.layer: seam.twin for seam in self._seams if seam.twin is not None}
+        self._keep(learner, layers, twins)
+
+    def remember_base(self, learner: Learner, layers: nn.ModuleList) -> None:
+        """The same from the base model, for seams that have no twin."""
+        missing = {s.layer: s.original[1] for s in self._seams if s.twin is None}
+        self._keep(learner, layers, {k: v for k, v in missing.items() if v < len(layers)})
+
+    def _keep(self, learner: Learner, layers: nn.ModuleList, wanted: Mapping[int, int]) -> None:
+        inputs = inputs_of(learner, layers, set(wanted.values()), self._batch)
+        self._accustomed |= {seam: inputs[layer].cpu() for seam, layer in wanted.items()}
+
+    def measure(
+        self, learner: Learner, layers: nn.ModuleList, ranks: Ranks
+    ) -> list[dict[str, Any]]:
+        """Of each seam the mean cosine and the ratio of the mean norms, over all ranks' tokens."""
+        known = [seam for seam in self._seams if seam.layer in self._accustomed]
+        if not known:
+            return []
+        inputs = inputs_of(learner, layers, {seam.layer for seam in known}, self._batch)
+        real = self._batch.labels.flatten() != IGNORED
+        sums = torch.zeros(len(known), 4, dtype=torch.float64, device=ranks.device)
+        for row, seam in zip(sums, known, strict=True):
+            was = self._accustomed[seam.layer].to(ranks.device).float().flatten(0, 1)[real]
+            now = inputs[seam.layer].float().flatten(0, 1)[real]
+            cosine = nn.functional.cosine_similarity(now, was, dim=-1)
+            row[0], row[1], row[2] = cosine.sum(), now.norm(dim=-1).sum(), was.norm(dim=-1).sum()
+            row[3] = len(now)
+        ranks.sum(sums)
+        return [
+            {
+                "layer": seam.layer,
+                "original": list(seam.original),
+                "cosine": row[0] / row[3],
+                "norm_ratio": row[1] / row[2],
+            }
+            for seam, row in zip(known, sums.tolist(), strict=True)
+        ]
+
+
+def inputs_of(
+    learner: Learner, layers: nn.ModuleList, wanted: set[int], batch: Batch
+) -> dict[int, Tensor]:
+    """(B, T, d) hidden states that go into some layers; every rank takes part.
+
+    Args:
+        learner: the model.
+        layers: its layers.
+        wanted: indices of layers.
+        batch: on the device.
+    """
+    found: dict[int, Tensor] = {}
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(_uncompiled(layers))
+        for index in wanted:
+
+            def note(_: nn.Module, args: Any, kwargs: Any, at: int = index) -> None:
+                hidden = args[0] if args else kwargs["hidden_states"]
+                found[at] = hidden.detach().view(*batch.tokens.shape, -1)
+
+            hook = layers[index].register_forward_pre_hook(note, with_kwargs=True)
+            stack.callback(hook.remove)
+        learner(batch, lambda _, hidden, __: hidden.sum())
+    return found
+
+
+@contextmanager
+def _uncompiled(layers: nn.ModuleList) -> Iterator[None]:
+    """Hooks on a compiled layer would have it compiled again, twice."""
+    compiled = [layer._compiled_call_impl for layer in layers]
+    try:
+        for layer in layers:
+            layer._compiled_call_impl = None
+        yield
+    finally:
+        for layer, call in zip(layers, compiled, strict=True):
+            layer._compiled_call_impl = call

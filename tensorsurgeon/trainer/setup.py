@@ -1,0 +1,190 @@
+"""Everything that is known of a training before its first step, and every mistake in it found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
+from tensorsurgeon.trainer.attention import check_packable, choose_attention
+from tensorsurgeon.trainer.data import Dataset, HeldOut, TokenShards, open_tokens, tokenizer_digest
+from tensorsurgeon.trainer.groups import Parameter, Treatment, assign, first_trained
+from tensorsurgeon.trainer.layer_map import LayerOfMap, read_layer_map
+from tensorsurgeon.trainer.model import LanguageModel, build_model, read_model_config
+from tensorsurgeon.trainer.run_file import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A training that can begin.
+
+    Attributes:
+        run: its run file.
+        checkpoint: what is trained.
+        model: the same without weights; what is frozen requires no gradients.
+        layer_map: where each of its layers came from.
+        parameters: all of them, as the groups' selectors see them.
+        treatments: how each is trained, by name.
+        data: what is learned from.
+        held_out: what the loss is measured on; None where nothing is held out.
+    """
+
+    run: Run
+    checkpoint: Checkpoint
+    model: LanguageModel
+    layer_map: tuple[LayerOfMap, ...]
+    parameters: tuple[Parameter, ...]
+    treatments: Mapping[str, Treatment]
+    data: Dataset
+    held_out: HeldOut | None
+
+    @cached_property
+    def first_trained(self) -> int:
+        """The first layer that needs gradients."""
+        return first_trained(self.parameters, self.treatments, len(self.layer_map))
+
+    @property
+    def elements(self) -> int:
+        """Parameters of the model."""
+        return sum(parameter.elements for parameter in self.parameters)
+
+    @property
+    def trained_elements(self) -> int:
+        """Parameters that are trained."""
+        return sum(p.elements for p in self.parameters if not self.treatments[p.name].frozen)
+
+
+def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
+    """Open the checkpoint and the data, build the model, and find out whether it all fits.
+
+    Args:
+        run: the run file.
+        device: what will compute.
+        ranks: how many there will be.
+
+    Raises:
+        RecipeError: what the run file asks for does not fit model, data or ranks.
+        TensorSurgeonError: checkpoint or data cannot be read, or do not fit each other.
+    """
+    settings = run.settings
+    check_batch(run, ranks)
+    checkpoint = open_checkpoint(run.beside(settings.model))
+    model = open_model(checkpoint, asked=settings.engine.attention, device=device)
+    most = getattr(model.config, "max_position_embeddings", None)
+    length = settings.data.sequence_length
+    if isinstance(most, int) and length > most:
+        what = f"{length} is longer than the model allows, which is {most}"
+        raise run.error(["data", "sequence_length"], what)
+    layer_map = read_layer_map(checkpoint, len(model.layers))
+    parameters = describe(model)
+    treatments = assign(run, parameters, layer_map)
+    for name, parameter in model.parameters():
+        parameter.requires_grad_(not treatments[name].frozen)
+    data, held_out = open_data(run, checkpoint.path, model.vocabulary)
+    return Setup(
+        run=run,
+        checkpoint=checkpoint,
+        model=model,
+        layer_map=layer_map,
+        parameters=parameters,
+        treatments=treatments,
+        data=data,
+        held_out=held_out,
+    )
+
+
+def check_batch(run: Run, ranks: int) -> None:
+    """Whether the batch divides into the ranks' micro-batches.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    batch = run.settings.batch
+    if batch.sequences % (batch.micro * ranks):
+        raise run.error(
+            ["batch"],
+            f"{batch.sequences} sequences do not divide into micro-batches of {batch.micro} on "
+            f"{ranks} rank{'s' * (ranks > 1)}",
+            f"make 'sequences' a multiple of {batch.micro * ranks}",
+        )
+
+
+def open_model(checkpoint: Checkpoint, *, asked: str, device: torch.device) -> LanguageModel:
+    """A checkpoint's model without weights, with an attention that packed documents need.
+
+    Raises:
+        ArchitectureError, MissingTensorError, TrainingError: it cannot be trained here.
+    """
+    config = read_model_config(checkpoint.path)
+    check_packable(config)
+    return build_model(checkpoint, attention=choose_attention(config, device, asked))
+
+
+def describe(model: LanguageModel) -> tuple[Parameter, ...]:
+    """A model's parameters as selectors see them."""
+    embeddings, head = {id(p) for p in model.embeddings.parameters()}, id(model.head.weight)
+    found = []
+    for name, parameter in model.parameters():
+        roles = {"embeddings"} if id(parameter) in embeddings else set()
+        roles |= {"head"} if id(parameter) == head else set()
+        found.append(
+            Parameter(
+                name=name,
+                elements=parameter.numel(),
+                dimensions=parameter.ndim,
+                layer=model.layer_of(name),
+                roles=frozenset(roles),
+            )
+        )
+    return tuple(found)
+
+
+def open_data(run: Run, model: Path, vocabulary: int) -> tuple[Dataset, HeldOut | None]:
+    """The token shards a run names.
+
+    Args:
+        run: the run file.
+        model: the checkpoint's folder, for its tokenizer.
+        vocabulary: tokens the model knows.
+
+    Raises:
+        DataError: they cannot be read, or are of another tokenizer.
+        RecipeError: they are of another stage's form.
+    """
+    settings = run.settings.data
+    digest = tokenizer_digest(model)
+    form = {"pretrain": "text", "sft": "sft", "dpo": "preference"}[run.settings.stage]
+
+    def opened(path: str, place: Sequence[str | int]) -> TokenShards:
+        shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
+        if shards.format != form:
+            fix = f"prepare them with --format for the stage '{run.settings.stage}'"
+            raise run.error(place, f"{path} holds {shards.format}, not {form}", fix)
+        return shards
+
+    sources = [
+        (opened(source.path, ["data", "train", index, "path"]), source.weight)
+        for index, source in enumerate(settings.train)
+    ]
+    packing = settings.packing
+    if packing == "auto":
+        packing = "stream" if run.settings.stage == "pretrain" else "documents"
+    data = Dataset(
+        sources,
+        sequence_length=settings.sequence_length,
+        seed=run.settings.seed,
+        packing=packing,
+        too_long=settings.too_long,
+    )
+    if settings.held_out is None:
+        return data, None
+    held_out = HeldOut(
+        opened(settings.held_out, ["data", "held_out"]),
+        sequence_length=settings.sequence_length,
+        packing=packing,
+        too_long=settings.too_long,
+        most=run.settings.evaluate.sequences,
+    )
+    return data, held_out

@@ -1,0 +1,247 @@
+"""A training from its run file to the checkpoint that comes out, whatever interrupts it."""
+
+import hashlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+from tensorsurgeon.checkpoint import Checkpoint, header_bytes, open_checkpoint
+from tensorsurgeon.errors import ResumeError
+from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
+from tensorsurgeon.trainer.learner import Learner, make_learner
+from tensorsurgeon.trainer.loop import Loop
+from tensorsurgeon.trainer.metrics import Metrics
+from tensorsurgeon.trainer.objectives import NextToken, Objective, Preferred
+from tensorsurgeon.trainer.parallel import Ranks, joined
+from tensorsurgeon.trainer.progress import TrainingProgress
+from tensorsurgeon.trainer.records import Recorder
+from tensorsurgeon.trainer.references import reference_log_probs
+from tensorsurgeon.trainer.report import write_report
+from tensorsurgeon.trainer.result import check_output, write_result
+from tensorsurgeon.trainer.resume import Saved, differences, start_afresh
+from tensorsurgeon.trainer.run_file import FREE, Run
+from tensorsurgeon.trainer.saving import (
+    Saver,
+    Written,
+    held,
+    restore_training_state,
+    training_state,
+)
+from tensorsurgeon.trainer.seams import SeamProbe, find_seams
+from tensorsurgeon.trainer.setup import Setup, open_model, set_up
+
+METRICS_NAME = "metrics.jsonl"
+REPORT_NAME = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        signal: number of the signal that ended it; 0 where it took all its steps.
+        step: how many it has taken.
+        path: the checkpoint that came out; None without one.
+        report: the report's file.
+        first: held-out loss before the first step; None where nothing was measured.
+        last: held-out loss after the last.
+    """
+
+    signal: int
+    step: int
+    path: Path | None
+    report: Path
+    first: Measured | None
+    last: Measured | None
+
+
+def train(
+    run: Run, *, resume: bool = True, overwrite: bool = False, quiet: bool = False
+) -> Outcome:
+    """Train what a run file says, from where an interrupted run of it stopped.
+
+    Every rank calls it. What is in the run's folder is replaced only where a training of the same
+    settings left it.
+
+    Args:
+        run: the run file.
+        resume: go on from the newest checkpoint; else begin anew.
+        overwrite: replace a checkpoint at the output's path.
+        quiet: show nothing.
+
+    Raises:
+        TensorSurgeonError: whatever keeps it from beginning or going on; on all ranks.
+    """
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined(run.settings.engine))
+        setup = set_up(run, device=ranks.device, ranks=ranks.size)
+        check_output(setup, overwrite=overwrite)
+        stack.enter_context(held(run.folder))
+        progress, metrics = None, None
+        if ranks.is_first:
+            progress = stack.enter_context(TrainingProgress(run.steps, quiet=quiet))
+            board = run.folder / "tensorboard" if run.settings.log.tensorboard else None
+            metrics = stack.enter_context(Metrics(run.folder / METRICS_NAME, tensorboard=board))
+        recorder = Recorder(setup, ranks, metrics, progress, _configuration(setup))
+        folder = run.folder / "checkpoints"
+        if not resume:
+            start_afresh(folder)
+        saver = stack.enter_context(
+            Saver(folder, keep=run.settings.checkpoint.keep, done=_told(recorder))
+        )
+        saved = saver.latest(recorder.say)
+        if saved is not None:
+            _check_same(run, saved, recorder.configuration)
+        loop = _make_loop(setup, ranks, saver, saved, recorder, metrics)
+        with _signals(loop):
+            number = loop.carry_on()
+        return _finish(setup, ranks, loop, recorder, number, overwrite=overwrite)
+
+
+def _told(recorder: Recorder) -> Callable[[Written], None]:
+    return lambda written: recorder.saved(written.step, written.seconds, written.nbytes)
+
+
+def _make_loop(
+    setup: Setup,
+    ranks: Ranks,
+    saver: Saver,
+    saved: Saved | None,
+    recorder: Recorder,
+    metrics: Metrics | None,
+) -> Loop:
+    """The loop, where the run begins or goes on."""
+    seconds = metrics.rewind(saved.step if saved else None) if metrics is not None else 0.0
+    recorder.begin(resumed_at=saved.step if saved else None, seconds=seconds)
+    probe = _make_probe(setup, ranks)
+    _measure_base(setup, ranks, recorder, probe, fresh=saved is None)
+    engine = setup.run.settings.engine
+    learner = make_learner(
+        setup.model, setup.checkpoint, ranks, engine, first_trained=setup.first_trained
+    )
+    if probe is not None:
+        probe.remember(learner, setup.model.layers)
+    objective = _objective(setup, ranks, learner)
+    loop = Loop(setup, ranks, learner, objective, saver, recorder, probe)
+    if saved is not None:
+        state = training_state(learner, loop.optimizer)
+        saver.load(saved, state)
+        restore_training_state(learner, loop.optimizer, state)
+        loop.take_up(saved.step, saved.meta["guard"])
+        recorder.say(f"going on from step {saved.step}")
+    return loop
+
+
+def _objective(setup: Setup, ranks: Ranks, learner: Learner) -> Objective:
+    """What the stage learns; the model has its first weights still."""
+    if setup.run.settings.stage != "dpo":
+        return NextToken()
+    reference = reference_log_probs(setup, ranks, learner)
+    return Preferred(setup.run.settings.dpo, reference)
+
+
+def _make_probe(setup: Setup, ranks: Ranks) -> SeamProbe | None:
+    """A look at the seams on the first held-out samples; None where there is nothing to look at."""
+    seams = find_seams(setup.layer_map)
+    if not seams or setup.held_out is None:
+        return None
+    samples = setup.held_out.samples
+    batch = next(shares(samples[: ranks.size], ranks, 1)).to(ranks.device)
+    return SeamProbe(seams, batch)
+
+
+def _measure_base(
+    setup: Setup, ranks: Ranks, recorder: Recorder, probe: SeamProbe | None, *, fresh: bool
+) -> None:
+    """The base model's loss on the held-out samples, and what its layers get at the seams."""
+    settings = setup.run.settings
+    path = settings.evaluate.baseline
+    wanted = fresh or (probe is not None and probe.needs_base)
+    if path is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
+        return
+    base = open_checkpoint(setup.run.beside(path))
+    model = open_model(base, asked=settings.engine.attention, device=ranks.device)
+    for parameter in model.module.parameters():
+        parameter.requires_grad_(False)
+    learner = make_learner(model, base, ranks, settings.engine)
+    if fresh:
+        samples = setup.held_out.samples
+        found = evaluate(learner, samples, NextToken(), ranks, settings.batch.micro)
+        recorder.base(base.path.name, found)
+    if probe is not None:
+        probe.remember_base(learner, model.layers)
+
+
+def _configuration(setup: Setup) -> dict[str, Any]:
+    """All that decides what is learned: a resumed run has to have the same."""
+    return {
+        "settings": setup.run.settings.model_dump(mode="json"),
+        "model": _identity(setup.checkpoint),
+        "data": [source.shards.identity for source in setup.data.sources],
+    }
+
+
+def _identity(checkpoint: Checkpoint) -> str:
+    """A digest of a checkpoint's config and headers, wherever it is."""
+    digest = hashlib.sha256((checkpoint.path / "config.json").read_bytes())
+    for path in sorted({tensor.path for tensor in checkpoint.tensors.values()}):
+        digest.update(path.name.encode() + header_bytes(path))
+    return digest.hexdigest()
+
+
+def _check_same(run: Run, saved: Saved, configuration: Mapping[str, Any]) -> None:
+    """Whether a checkpoint is of this training.
+
+    Raises:
+        ResumeError: it is not; names every setting that differs.
+    """
+    free = {f"settings.{path}" for path in FREE}
+    if problems := differences(saved.meta["run"], configuration, free=free):
+        error = ResumeError.of(problems)
+        error.add_note(f"{saved.path} was saved by a run with other settings than {run.path}")
+        error.add_note("'tensorsurgeon train --no-resume' begins anew, and forgets it")
+        raise error
+
+
+@contextmanager
+def _signals(loop: Loop) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the loop after the step it is in, once that is saved."""
+
+    def note(number: int, _: object) -> None:
+        if loop.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice
+        loop.stopping = number
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _finish(
+    setup: Setup, ranks: Ranks, loop: Loop, recorder: Recorder, number: int, *, overwrite: bool
+) -> Outcome:
+    """The end of a run, or of this part of it: the checkpoint that comes out, and the report."""
+    run = setup.run
+    path = None
+    if not number:
+        loop.save(wait=True)
+        path = write_result(setup, ranks, recorder, overwrite=overwrite)
+    recorder.end(loop.step, "terminated" if number else "finished")
+    report = run.folder / REPORT_NAME
+    if ranks.is_first:
+        write_report([run.folder / METRICS_NAME], report, title=setup.checkpoint.path.name)
+    return Outcome(
+        signal=number,
+        step=loop.step,
+        path=path,
+        report=report,
+        first=recorder.first,
+        last=recorder.last,
+    )

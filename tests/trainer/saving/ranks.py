@@ -1,0 +1,96 @@
+"""Ranks as real processes, each forked from one that has imported torch already."""
+
+import multiprocessing
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = 60
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "tensorsurgeon.trainer.saving"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    process: ForkServerProcess
+    results: Connection
+
+    def outcome(self) -> Any:
+        """What its work returned or raised; None if it was killed."""
+        if not self.results.poll(TIMEOUT):
+            self.process.kill()
+            raise TimeoutError("a rank hangs")
+        try:
+            result, shown = self.results.recv()
+        except EOFError:
+            result, shown = None, ""
+        self.process.join(TIMEOUT)
+        assert not self.process.is_alive()
+        if isinstance(result, BaseException):
+            result.add_note(shown)
+        return result
+
+
+def start(world: int, work: Callable[..., Any], *arguments: Any) -> list[Rank]:
+    """Start ranks that have a process group; `work` is a function of a module."""
+    store = tempfile.mktemp(prefix="store")  # noqa: S306
+    ranks = []
+    for rank in range(world):
+        here, there = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(
+            target=_work, args=(rank, world, store, there, work, arguments), daemon=True
+        )
+        process.start()
+        there.close()
+        ranks.append(Rank(process=process, results=here))
+    return ranks
+
+
+def outcomes(world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What the work returns or raises on each rank."""
+    return [rank.outcome() for rank in start(world, work, *arguments)]
+
+
+def run(world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What the work returns on each rank; its error, if it raises one on any."""
+    results = outcomes(world, work, *arguments)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+@contextmanager
+def joined(rank: int, world: int, store: str) -> Any:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(store, world), rank=rank, world_size=world)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+        Path(store).unlink(missing_ok=True)
+
+
+def _work(
+    rank: int,
+    world: int,
+    store: str,
+    results: Connection,
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
+    with joined(rank, world, store):
+        try:
+            results.send((work(*arguments), ""))
+        except BaseException as error:
+            results.send((error, traceback.format_exc()))
