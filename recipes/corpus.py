@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain, pairwise
@@ -28,9 +27,7 @@ from corpus_text import Block, documents_of
 # package: the files that are prose, as a regular expression on the path in the package. Left out
 # are generated references (a page a function), translations, changelogs, release notes, source.
 HTML = r"\.html?(\.gz)?$"
-SPHINX = (
-    r"/html/(?!_|genindex|search|changes|releases|contributor/api|configuration/config).*\.html$"
-)
+SPHINX = r"/html/(?!_|genindex|search|change|release|contributor/api|configuration/config).*\.html$"
 PACKAGES = {
     "r-cran-janeaustenr": r"data/Rdata\.rdb$",
     "bible-kjv-text": r"bible\.data$",
@@ -62,15 +59,15 @@ PACKAGES = {
     "perl-doc": r"/pod/perl(?!.*delta|toc).*\.pod$",
     "rust-doc": r"/html/(book|nomicon|reference|edition-guide|embedded-book|rustc|cargo)/.*\.html$",
     "ghc-doc": r"/users_guide/(?!.*genindex).*\.html$",
-    "erlang-doc": r"/doc/(?!.*(lib/wx|jinterface|megaco)).*/html/.*\.html$",
+    "erlang-doc": r"^(?!.*(lib/wx|jinterface|megaco|/notes)).*/html/.*\.html$",
     "gap-doc": r"/(ref|tut|hpc)/.*(?<!_mj)\.html$",
     "octave-doc": r"/octave\.html/.*\.html$",
     "git-doc": HTML,
     "zsh-doc": HTML,
     "mutt": HTML,
     "privoxy": r"/(user-manual|faq|developer-manual)/.*\.html$",
-    "postgresql-doc-15": r"/(?!release).*\.html$",
-    "sqlite3-doc": r"/(?!.*(releaselog|c3ref|syntax/|session/|requirements)).*\.html$",
+    "postgresql-doc-15": r"/html/(?!release).*\.html$",
+    "sqlite3-doc": r"^(?!.*(releaselog|c3ref|syntax/|session/|requirements)).*\.html$",
     "python-sqlalchemy-doc": SPHINX,
     "python-django-doc": SPHINX,
     "sphinx-doc": SPHINX,
@@ -92,9 +89,9 @@ PACKAGES = {
 COMMON_WORDS = frozenset(
     re.findall(
         r"\w+",
-        "the of and to a in is that it for on with as be this are by or an not from at you can which "
-        "will if has was have but all when they he his i she her there then their its we your one no "
-        "so what into were who them him may",
+        "the of and to a in is that it for on with as be this are by or an not from at you can "
+        "which will if has was have but all when they he his i she her there then their its we "
+        "your one no so what into were who them him may",
     )
 )
 
@@ -133,7 +130,7 @@ def is_sentence(block: Block) -> bool:
 
 
 def is_worth_reading(block: Block) -> bool:
-    """Whether a block is anything but a long listing, a short cell, a rule, or a foreign language."""
+    """Whether a block is no long listing, no short cell, no rule, no foreign language."""
     if block.kind == "code":
         return len(block.text) <= 1500 and block.text.count("\n") <= 25
     if block.kind == "cell" and not is_sentence(block):
@@ -181,30 +178,39 @@ def read_file(folder: Path, path: Path) -> list[tuple[str, list[Block]]]:
     return [(part, tidied(blocks)) for part, blocks in documents_of(path, name)]
 
 
+def without_refrains(documents: list[tuple[str, list[Block]]]) -> list[tuple[str, list[Block]]]:
+    """A package's documents without the paragraphs that stand on one page in five."""
+    on_pages = Counter(text for _, blocks in documents for text in {block.text for block in blocks})
+    often = max(10, len(documents) // 5)
+
+    def stays(block: Block) -> bool:
+        return block.kind in {"heading", "code"} or on_pages[block.text] < often
+
+    return [(name, [block for block in blocks if stays(block)]) for name, blocks in documents]
+
+
 class Corpus:
     """Documents in the order they came, each paragraph once."""
 
     def __init__(self) -> None:
         self.seen: set[bytes] = set()
-        self.dropped: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     def accepted(self, blocks: list[Block]) -> str | None:
         """The document's text without paragraphs that came before, or None where it is refused."""
-        fresh, repeated, own = [], 0, set()
+        fresh: list[Block] = []
+        own: set[bytes] = set()
         for block in blocks:
             key = hashlib.sha256(re.sub(r"\W+", "", block.text.lower()).encode()).digest()
-            if len(block.text) >= 60 and (key in self.seen or key in own):
-                repeated += len(block.text)
-                continue
-            own.add(key)
-            fresh.append(block)
+            if len(block.text) < 60 or not (key in self.seen or key in own):
+                own.add(key)
+                fresh.append(block)
         reason = refused(blocks)
-        if not reason and repeated > 0.5 * sum(len(block.text) for block in blocks):
+        if not reason and sum(len(b.text) for b in fresh) < 0.5 * sum(len(b.text) for b in blocks):
             reason = "seen before"
         fresh = tidied(fresh)
-        reason = reason or refused(fresh)
-        if reason:
-            self.dropped[reason] += 1
+        if reason := reason or refused(fresh):
+            self.left_out[reason] += 1
             return None
         self.seen |= own
         return rendered(fresh)
@@ -243,7 +249,7 @@ def download(package: str, folder: Path) -> Path:
 
 def documents(
     package: str, file: Path, folder: Path, workers: ProcessPoolExecutor
-) -> Iterator[tuple[str, list[Block]]]:
+) -> list[tuple[str, list[Block]]]:
     """(name, blocks) of each document of a package, in the order of its paths."""
     run(folder, "remove that file", "dpkg-deb", "-x", str(file), str(folder))
     wanted = re.compile(PACKAGES.get(package, r"\.(html?|page|pod|txt)(\.gz)?$"))
@@ -254,9 +260,8 @@ def documents(
         and path.is_file()
         and not path.is_symlink()
     )
-    yield from chain.from_iterable(
-        workers.map(read_file, [folder] * len(paths), paths, chunksize=8)
-    )
+    read = workers.map(read_file, [folder] * len(paths), paths, chunksize=8)
+    return without_refrains(list(chain.from_iterable(read)))
 
 
 def build(
@@ -283,7 +288,7 @@ def build(
                 raise CorpusError(message)
             parts[package] = Part(version=version, documents=count, bytes=size)
             print(f"{package:28} {version:34} {count:6,} documents {size / 1e6:6.2f} MB")
-    return parts, {"sha256": digest.hexdigest(), "left_out": dict(sorted(corpus.dropped.items()))}
+    return parts, {"sha256": digest.hexdigest(), "left_out": dict(sorted(corpus.left_out.items()))}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Reads the prose out of a book's files: pages, plain text, and what two packages keep in their own way.
+"""Reads blocks of prose out of pages, plain text and two packages' own formats.
 
 A document is a list of blocks, in order. What leads about (menus, indexes, tables of contents) and
 what is hidden (scripts, styles) is no block.
@@ -16,8 +16,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 SKIPPED = frozenset(
-    ["script", "style", "nav", "footer", "form", "button", "select", "svg", "math", "head", "info"]
-    + ["template", "noscript", "textarea", "object", "aside", "comment", "index", "media", "links"]
+    re.findall(
+        r"\w+",
+        "script style nav footer form button select svg math head template noscript textarea "
+        "object aside info comment index media links",
+    )
 )
 NAVIGATION = re.compile(  # classes, ids and roles of elements that are no part of the text
     r"nav(header|footer|igation|bar|links?|setbottom|settop)?|toc(list|set)?|toctree.*|local-toc|"
@@ -32,10 +35,12 @@ LISTS = {"ul", "ol", "list", "steps"}
 ITEMS = {"li", "item"}
 LISTINGS = {"pre", "screen"}
 BLOCKS = frozenset(
-    ["p", "div", "dt", "dd", "td", "th", "tr", "table", "dl", "section", "article", "blockquote"]
-    + ["main", "body", "center", "caption", "figcaption", "header", "note", "terms"]
-    + [*HEADINGS, *LISTS, *ITEMS, *LISTINGS]
-)
+    re.findall(
+        r"\w+",
+        "p div dt dd td th tr table dl section article blockquote main body center caption "
+        "figcaption header note terms",
+    )
+).union(HEADINGS, LISTS, ITEMS, LISTINGS)
 VOID = frozenset(
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"]
 )
@@ -249,5 +254,7 @@ def documents_of(path: Path, name: str) -> list[tuple[str, list[Block]]]:
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     kind = name.removesuffix(".gz").rpartition(".")[2]
-    reader = {"pod": blocks_of_pod, "txt": blocks_of_text}.get(kind, blocks_of_page)
-    return [(name, reader(text))]
+    if kind == "txt":  # one file is a whole book
+        blocks = blocks_of_text(text)
+        return [(f"{name} {at}", blocks[at : at + 100]) for at in range(0, len(blocks), 100)]
+    return [(name, blocks_of_pod(text) if kind == "pod" else blocks_of_page(text))]

@@ -27,7 +27,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
+    def backward(_ctx: Any, *_: Any) -> Any:
         """Nothing goes backward here."""
         raise AssertionError
 
@@ -38,11 +38,11 @@ def _attention(
     return _Attention.apply(query, key, value).transpose(1, 2), None  # type: ignore[no-untyped-call]
 
 
-class _Kept(TorchDispatchMode):
+class _Kept(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what selective checkpointing keeps."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.nbytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,7 +72,7 @@ def _saved(parameters: set[int]) -> Iterator[dict[int, int]]:
 def layer_activations(
     model: LanguageModel, *, tokens: int, precision: torch.dtype
 ) -> tuple[int, int]:
-    """Bytes that one layer keeps for its backward pass, and those that selective checkpointing keeps.
+    """Bytes one layer keeps for its backward pass; and those selective checkpointing keeps.
 
     Args:
         model: on the meta device.
@@ -87,7 +87,7 @@ def layer_activations(
 
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, lambda *_, **__: None)
-    body = copy.deepcopy(model.body).to(device="meta", dtype=precision)
+    body: Any = copy.deepcopy(model.body).to(device="meta", dtype=precision)
     body.config._attn_implementation = _NAME
     for parameter in body.parameters():
         parameter.requires_grad_(True)
@@ -95,7 +95,6 @@ def layer_activations(
     layers = body.get_submodule(
         model.prefix.removeprefix(f"{model.module.base_model_prefix}.")[:-1]
     )
-    assert isinstance(layers, nn.ModuleList)
     most, kept_most = 0, 0
     for layer in layers:
         plain = layer.forward
@@ -109,8 +108,8 @@ def layer_activations(
 
         layer.forward = measured
         layer.numbers = numbers
-    positions = torch.arange(tokens, device="meta")[None]
-    body(torch.zeros(1, tokens, dtype=torch.int64, device="meta"), position_ids=positions)
+    mask = torch.empty(1, 1, 1, 1, device="meta")  # a mask of four dimensions is taken as it is
+    body(torch.zeros(1, tokens, dtype=torch.int64, device="meta"), attention_mask=mask)
     for layer in layers:
         for everything, kept_of_it in layer.numbers:
             most, kept_most = max(most, everything), max(kept_most, kept_of_it)

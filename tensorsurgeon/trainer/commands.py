@@ -6,7 +6,9 @@ from typing import NoReturn
 import click
 
 from tensorsurgeon.errors import TrainingError
-from tensorsurgeon.terminal import run_command_line, say, show, show_json
+from tensorsurgeon.terminal import run_command_line, show, show_json
+from tensorsurgeon.trainer.data.command import prepare
+from tensorsurgeon.trainer.report.command import report
 
 
 class TrainGroup(click.Group):
@@ -79,6 +81,10 @@ def schema() -> None:
     from tensorsurgeon.trainer.run_file import json_schema
 
     show_json(json_schema())
+
+
+train.add_command(prepare)
+train.add_command(report)
 
 
 def _check_installed() -> None:

@@ -39,11 +39,10 @@ def evaluate(
         micro: samples computed at a time.
     """
     sums = torch.zeros(2 + len(objective.extras), dtype=torch.float64, device=ranks.device)
-    with torch.no_grad():
-        for batch in shares(samples, ranks, micro):
-            found = learner(batch.to(ranks.device), objective)
-            sums[1:] += found.double()
-            sums[0] += objective.weight(batch)
+    for batch in shares(samples, ranks, micro):
+        found = learner.measure(batch.to(ranks.device), objective)
+        sums[1:] += found.double()
+        sums[0] += objective.weight(batch)
     weight, loss, *extras = ranks.sum(sums).tolist()
     return Measured(
         loss=loss / weight,
@@ -73,4 +72,5 @@ def _nothing(sample: Sample) -> Batch:
         positions=batch.positions,
         documents=batch.documents,
         pairs=batch.pairs[:0],
+        sources=batch.sources[:0],
     )

@@ -1,15 +1,15 @@
 """The model as it is trained: tokens in, what the objective makes of the last hidden states out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from tensorsurgeon.checkpoint import Checkpoint
 from tensorsurgeon.errors import TrainingError
-from tensorsurgeon.trainer.attention import packed_inputs
+from tensorsurgeon.trainer.attention import check_isolation, packed_inputs
 from tensorsurgeon.trainer.data import Sample
 from tensorsurgeon.trainer.losses import linear_cross_entropy, token_log_probs
 from tensorsurgeon.trainer.model import LanguageModel
@@ -33,6 +33,7 @@ class Batch:
         positions: (B, T) int64, from 0 in each document.
         documents: (B, T) int64, numbered through the batch.
         pairs: (P,) int64, of preferences: which pair documents 2j and 2j + 1 are of.
+        sources: (P,) int64, the data set each pair is of.
     """
 
     tokens: Tensor
@@ -40,6 +41,7 @@ class Batch:
     positions: Tensor
     documents: Tensor
     pairs: Tensor
+    sources: Tensor
 
     @property
     def valid(self) -> int:
@@ -47,9 +49,12 @@ class Batch:
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        here = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: t.to(device, non_blocking=True) for name, t in here.items()})
+        """The same with its tokens on a device.
+
+        The rest stays on the processor: where documents begin and what has a label decide shapes,
+        and a GPU would have to be waited for.
+        """
+        return replace(self, tokens=self.tokens.to(device, non_blocking=True))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -65,19 +70,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
         positions=torch.stack([torch.from_numpy(sample.positions) for sample in samples]),
         documents=torch.stack(documents),
         pairs=torch.cat([torch.from_numpy(sample.pairs) for sample in samples]),
+        sources=torch.cat([torch.full((len(s.pairs),), s.source) for s in samples]),
     )
 
 
 class Learner(nn.Module):
     """The root of what is sharded: gathers embeddings, last norm and head for its forward pass."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, *, compiled: bool) -> None:
         super().__init__()
         self.module = model.module
         self._model = model  # no module itself, so it is not found twice
         config = model.config
         self._softcap = getattr(config, "final_logit_softcapping", None)
         self._scale = _logit_scale(config)
+        self._compiled = compiled
 
     def forward(self, batch: Batch, then: Callable[["Learner", Tensor, Batch], _T]) -> _T:
         """Hidden states of a batch, and what an objective makes of them.
@@ -86,10 +93,27 @@ class Learner(nn.Module):
             batch: on the model's device.
             then: takes this, (B, T, d) last hidden states, and the batch.
         """
-        inputs = packed_inputs(batch.positions, self._model.config._attn_implementation)
-        tokens = batch.tokens.view(inputs["position_ids"].shape)
-        hidden = self._model.body(tokens, **inputs, use_cache=False).last_hidden_state
-        return then(self, hidden.view(*batch.tokens.shape, -1), batch)
+        hidden = self._model.body(**self.inputs(batch)).last_hidden_state
+        return then(self, hidden, batch)
+
+    def measure(self, batch: Batch, then: Callable[["Learner", Tensor, Batch], _T]) -> _T:
+        """As a call, but nothing is learned from it: no gradients, and all is let go of at once.
+
+        After a forward pass alone, what is outside the layers would stay gathered, and its
+        parameters be others than those of the optimiser.
+        """
+        with torch.no_grad():
+            found = self(batch, then)
+        sharded: Any = self
+        sharded.reshard()
+        return cast("_T", found)
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What transformers' models take of a batch."""
+        implementation = self._model.config._attn_implementation
+        device = batch.tokens.device
+        packed = packed_inputs(batch.positions, implementation, device=device)
+        return {"input_ids": batch.tokens, **packed, "use_cache": False}
 
     def loss_sum(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy summed over the batch's valid labels, () float32, in nats."""
@@ -101,6 +125,7 @@ class Learner(nn.Module):
             bias=head.bias,
             softcap=self._softcap,
             scale=self._scale,
+            compiled=self._compiled,
         )
 
     def log_probs(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -113,37 +138,59 @@ class Learner(nn.Module):
             bias=head.bias,
             softcap=self._softcap,
             scale=self._scale,
+            compiled=self._compiled,
         )
 
-    def check_head(self, vocabulary: int, device: torch.device) -> None:
-        """Whether the loss is of the model's own logits, whatever its class does to them.
+    def check(self, vocabulary: int, device: torch.device) -> None:
+        """Whether what will be learned is what it is taken for, on a few tokens.
 
         Raises:
-            TrainingError: they differ, so that another loss would be learned.
+            TrainingError: a token sees those after it, or those of another document; or the loss is
+                not of the model's own logits, since its class does something unknown to them.
         """
-        length = 8
-        tokens = (torch.arange(2 * length, device=device) * 7 % vocabulary).view(2, length)
-        positions = torch.arange(length, device=device).expand(2, length)
-        none = torch.zeros(0, dtype=torch.int64, device=device)
-        batch = Batch(
-            tokens=tokens, labels=tokens, positions=positions, documents=positions * 0, pairs=none
-        )
-        with torch.no_grad():
-            ours, theirs = self(batch, _both_losses)
+        tokens = (torch.arange(16) * 7 % vocabulary).view(2, 8).to(device)
+        batch = _plain_batch(tokens, torch.arange(8).repeat(2, 1))
+        changed = tokens.clone()
+        changed[:, -1] = (changed[:, -1] + 1) % vocabulary
+        hidden, ours, theirs = self.measure(batch, _both_losses)
+        others = self.measure(replace(batch, tokens=changed), _hidden)
+        name = type(self.module).__name__
+        if not torch.equal(hidden[:, :-1], others[:, :-1]):
+            raise TrainingError(f"{name} is no causal language model: a token sees those after it")
         if not torch.allclose(ours, theirs, rtol=2e-3):
             raise TrainingError(
-                f"{type(self.module).__name__} does something to its logits that is not known "
-                f"here: its loss is {theirs / tokens.numel():.5f}, not {ours / tokens.numel():.5f}"
+                f"{name} does something to its logits that is not known here: its loss is "
+                f"{theirs / tokens.numel():.5f}, not {ours / tokens.numel():.5f}"
             )
+        check_isolation(
+            lambda tokens, positions: self.measure(_plain_batch(tokens, positions.cpu()), _hidden),
+            vocabulary=vocabulary,
+            device=device,
+        )
 
 
-def _both_losses(learner: Learner, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _plain_batch(tokens: Tensor, positions: Tensor) -> Batch:
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(
+        tokens=tokens,
+        labels=tokens.cpu(),
+        positions=positions,
+        documents=(positions == 0).long().cumsum(-1) - 1,
+        pairs=none,
+        sources=none,
+    )
+
+
+def _hidden(_: Learner, hidden: Tensor, __: Batch) -> Tensor:
+    return hidden
+
+
+def _both_losses(learner: Learner, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     ours = learner.loss_sum(hidden, batch)
-    inputs = packed_inputs(batch.positions, learner._model.config._attn_implementation)
-    tokens = batch.tokens.view(inputs["position_ids"].shape)
-    logits = learner.module(tokens, **inputs, use_cache=False).logits.float()
-    flat = logits.reshape(-1, logits.shape[-1])
-    return ours, nn.functional.cross_entropy(flat, batch.labels.flatten(), reduction="sum")
+    logits = learner.module(**learner.inputs(batch)).logits.float().flatten(0, 1)
+    labels = batch.labels.flatten().to(logits.device)
+    theirs = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return hidden, ours, theirs
 
 
 def _logit_scale(config: Any) -> float | None:
@@ -172,12 +219,12 @@ def make_learner(
 
     Raises:
         CheckpointError: the weights cannot be read.
-        TrainingError: the model's own logits are others than ours.
+        TrainingError: it is not causal, or its logits are others than ours.
     """
-    prepare_layers(model, engine, ranks.device, first_trained=first_trained)
-    learner = Learner(model)
+    compiled = prepare_layers(model, engine, ranks.device, first_trained=first_trained)
+    learner = Learner(model, compiled=compiled and ranks.device.type == "cuda")
     shard(learner, model.layers, ranks)
     load_weights(model, checkpoint, ranks.device)
     learner.eval()  # dropout would make a resumed run another one; none is used
-    learner.check_head(model.vocabulary, ranks.device)
+    learner.check(model.vocabulary, ranks.device)
     return learner

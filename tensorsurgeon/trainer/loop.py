@@ -38,6 +38,7 @@ class Loop:
         ranks: who takes part.
         learner: the model with its weights.
         objective: what is learned.
+        measured: the same for held-out data.
         saver: where to go on from after an interruption.
         recorder: told of everything that is measured.
         probe: of the seams.
@@ -49,6 +50,7 @@ class Loop:
         ranks: Ranks,
         learner: Learner,
         objective: Objective,
+        measured: Objective,
         saver: Saver,
         recorder: Recorder,
         probe: SeamProbe | None,
@@ -58,6 +60,7 @@ class Loop:
         self._ranks = ranks
         self._learner = learner
         self._objective = objective
+        self._measured = measured
         self._saver = saver
         self._recorder = recorder
         self._probe = probe
@@ -129,7 +132,7 @@ class Loop:
             sums += found.detach().double()
         stopping = torch.tensor([float(self.stopping)], device=sums.device, dtype=sums.dtype)
         told = torch.cat((sums, self._norms.local(), stopping))
-        loss, *rest = self._ranks.sum(told).tolist()
+        loss, *rest = [float(value) for value in self._ranks.sum(told).tolist()]
         extras = [value / weight for value in rest[: len(objective.extras)]]
         norms = self._norms.read(rest[len(objective.extras) : -1])
         loss /= weight
@@ -166,7 +169,7 @@ class Loop:
         if self._setup.held_out is not None and (last or step % settings.evaluate.every == 0):
             samples = self._setup.held_out.samples
             micro = settings.batch.micro
-            found = evaluate(self._learner, samples, self._objective, self._ranks, micro)
+            found = evaluate(self._learner, samples, self._measured, self._ranks, micro)
             self._recorder.evaluation(step, found)
         if last or step % settings.log.layers == 0:
             if self._probe is not None:
@@ -199,6 +202,6 @@ class Loop:
 def peak_memory(device: torch.device) -> int:
     """The most memory that was used, in bytes: allocated on a GPU, else resident."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -22,8 +22,8 @@ IGNORED = -100
 """The label of a position where nothing is learned."""
 
 _CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
-"""Of a chunk's logits in float32. On a CPU the time is the same from 24 to 256 MiB; below, the matrix
-products have too few rows."""
+"""Of a chunk's logits in float32. On a CPU the time is the same from 24 to 256 MiB; below, the
+matrix products have too few rows."""
 
 _TILE = 64
 """Rows of a matrix product that go together; no chunk has fewer."""

@@ -1,5 +1,6 @@
 """What is learned at each stage: the next token, the answer's tokens, or which answer is better."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import torch
@@ -17,7 +18,7 @@ class Objective(Protocol):
         extras: names of the numbers that come after the loss.
     """
 
-    extras: tuple[str, ...]
+    extras: ClassVar[tuple[str, ...]]
 
     def weight(self, batch: Batch) -> int:
         """How many the loss of a batch is summed over."""
@@ -43,7 +44,7 @@ class NextToken:
 
     def __call__(self, learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
         """See `Objective`."""
-        return learner.loss_sum(hidden, batch).view(1)
+        return torch.stack((learner.loss_sum(hidden, batch),))
 
 
 class Preferred:
@@ -51,15 +52,17 @@ class Preferred:
 
     Args:
         settings: beta and label smoothing.
-        reference: (pairs, 2) float32, the reference model's log-probabilities of the chosen and
-            the rejected answer of each pair of the data.
+        references: of each data set (pairs, 2) float32, the reference model's log-probabilities of
+            the chosen and the rejected answer of each pair.
     """
 
     extras: ClassVar[tuple[str, ...]] = ("margin", "accuracy")
 
-    def __init__(self, settings: Preference, reference: Tensor) -> None:
+    def __init__(self, settings: Preference, references: Sequence[Tensor]) -> None:
         self._settings = settings
-        self._reference = reference
+        self._reference = torch.cat(list(references))
+        sizes = torch.tensor([0, *map(len, references)])
+        self._first = sizes.cumsum(0)
 
     def weight(self, batch: Batch) -> int:
         """Pairs."""
@@ -68,7 +71,8 @@ class Preferred:
     def __call__(self, learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
         """See `Objective`."""
         sums = pair_sums(learner, hidden, batch)
-        reference = self._reference[batch.pairs.to(self._reference.device)].to(sums.device)
+        rows = self._first[batch.sources.cpu()] + batch.pairs.cpu()
+        reference = self._reference[rows].to(sums.device)
         found = dpo_loss(
             sums[:, 0],
             sums[:, 1],
@@ -82,7 +86,6 @@ class Preferred:
 
 def pair_sums(learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
     """(P, 2) float32 log-probabilities of the chosen and rejected answers of a batch's pairs."""
-    sums = document_sums(
-        learner.log_probs(hidden, batch), batch.documents.flatten(), 2 * len(batch.pairs) + 1
-    )
-    return sums[: 2 * len(batch.pairs)].view(-1, 2)
+    log_probs = learner.log_probs(hidden, batch)
+    documents = batch.documents.flatten().to(log_probs.device)
+    return document_sums(log_probs, documents, 2 * len(batch.pairs)).view(-1, 2)

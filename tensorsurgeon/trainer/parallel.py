@@ -142,7 +142,7 @@ def shard(root: nn.Module, layers: Iterable[nn.Module], ranks: Ranks) -> None:
 
 def prepare_layers(
     model: LanguageModel, engine: Engine, device: torch.device, *, first_trained: int
-) -> None:
+) -> bool:
     """Activation checkpointing and compilation, before the layers are sharded.
 
     Args:
@@ -150,6 +150,9 @@ def prepare_layers(
         engine: what is asked for.
         device: what it will run on.
         first_trained: layers before this one run without gradients and keep no activations.
+
+    Returns:
+        Whether they are compiled.
     """
     compiled = engine.compile == "on" or (engine.compile == "auto" and device.type == "cuda")
     for index, layer in enumerate(model.layers):
@@ -157,6 +160,7 @@ def prepare_layers(
             _recompute(layer, selective=engine.activation_checkpointing == "selective")
         if compiled:
             layer.compile()
+    return compiled
 
 
 def _recompute(layer: nn.Module, *, selective: bool) -> None:

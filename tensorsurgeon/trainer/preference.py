@@ -20,13 +20,13 @@ class DpoResult:
         loss: to be minimised, in nats.
         margin: how much more reward the chosen answers have than the rejected ones, in nats;
             without gradient. The reward is beta * log(policy / reference).
-        correct: in how many pairs the chosen answer has more; a tie is not, so it is 0 before
-            training.
+        accuracy: in how many pairs the chosen answer has more; float32, without gradient. A tie is
+            none, so it is 0 before training.
     """
 
     loss: Tensor
     margin: Tensor
-    correct: Tensor
+    accuracy: Tensor
 
 
 def document_sums(log_probs: Tensor, documents: Tensor, number: int) -> Tensor:
@@ -59,8 +59,8 @@ def dpo_loss(
     """The loss of DPO (Rafailov et al. 2023, eq. 7).
 
     With h = beta * (log(policy / reference) of the chosen - that of the rejected) it is
-    -log(sigmoid(h)). Label smoothing e takes a share e of the preferences for wrong (the paper's
-    successor, conservative DPO): -(1 - e) * log(sigmoid(h)) - e * log(sigmoid(-h)).
+    -log(sigmoid(h)). Label smoothing e takes a share e of the preferences for wrong (conservative
+    DPO, Mitchell 2023): -(1 - e) * log(sigmoid(h)) - e * log(sigmoid(-h)).
 
     Args:
         policy_chosen: (P,) summed log-probabilities of the chosen answers, with gradient.
@@ -76,4 +76,5 @@ def dpo_loss(
         flipped = -functional.logsigmoid(-margins)
         losses = (1 - label_smoothing) * losses + label_smoothing * flipped
     margins = margins.detach()
-    return DpoResult(loss=losses.sum(), margin=margins.sum(), correct=(margins > 0).sum())
+    more = (margins > 0).float()
+    return DpoResult(loss=losses.sum(), margin=margins.sum(), accuracy=more.sum())

@@ -122,7 +122,7 @@ def inputs_of(
         batch: on the device.
     """
     found: dict[int, Tensor] = {}
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack:
         stack.enter_context(_uncompiled(layers))
         for index in wanted:
 
@@ -132,7 +132,7 @@ def inputs_of(
 
             hook = layers[index].register_forward_pre_hook(note, with_kwargs=True)
             stack.callback(hook.remove)
-        learner(batch, lambda _, hidden, __: hidden.sum())
+        learner.measure(batch, lambda _, hidden, __: hidden.sum())
     return found
 
 

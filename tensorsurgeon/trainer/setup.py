@@ -9,11 +9,21 @@ import torch
 
 from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
 from tensorsurgeon.trainer.attention import check_packable, choose_attention
-from tensorsurgeon.trainer.data import Dataset, HeldOut, TokenShards, open_tokens, tokenizer_digest
+from tensorsurgeon.trainer.data import (
+    Dataset,
+    HeldOut,
+    Sample,
+    Source,
+    TokenShards,
+    open_tokens,
+    tokenizer_digest,
+)
+from tensorsurgeon.trainer.data.packing import Packing
 from tensorsurgeon.trainer.groups import Parameter, Treatment, assign, first_trained
 from tensorsurgeon.trainer.layer_map import LayerOfMap, read_layer_map
 from tensorsurgeon.trainer.model import LanguageModel, build_model, read_model_config
-from tensorsurgeon.trainer.run_file import Run
+from tensorsurgeon.trainer.parallel import choose_precision
+from tensorsurgeon.trainer.run_file import Engine, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +48,7 @@ class Setup:
     parameters: tuple[Parameter, ...]
     treatments: Mapping[str, Treatment]
     data: Dataset
-    held_out: HeldOut | None
+    held_out: "HeldOutData | None"
 
     @cached_property
     def first_trained(self) -> int:
@@ -71,7 +81,7 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     settings = run.settings
     check_batch(run, ranks)
     checkpoint = open_checkpoint(run.beside(settings.model))
-    model = open_model(checkpoint, asked=settings.engine.attention, device=device)
+    model = open_model(checkpoint, settings.engine, device)
     most = getattr(model.config, "max_position_embeddings", None)
     length = settings.data.sequence_length
     if isinstance(most, int) and length > most:
@@ -111,7 +121,7 @@ def check_batch(run: Run, ranks: int) -> None:
         )
 
 
-def open_model(checkpoint: Checkpoint, *, asked: str, device: torch.device) -> LanguageModel:
+def open_model(checkpoint: Checkpoint, engine: Engine, device: torch.device) -> LanguageModel:
     """A checkpoint's model without weights, with an attention that packed documents need.
 
     Raises:
@@ -119,7 +129,9 @@ def open_model(checkpoint: Checkpoint, *, asked: str, device: torch.device) -> L
     """
     config = read_model_config(checkpoint.path)
     check_packable(config)
-    return build_model(checkpoint, attention=choose_attention(config, device, asked))
+    dtype = choose_precision(engine.precision, device)
+    attention = choose_attention(config, device, engine.attention, dtype=dtype)
+    return build_model(checkpoint, attention=attention)
 
 
 def describe(model: LanguageModel) -> tuple[Parameter, ...]:
@@ -141,7 +153,7 @@ def describe(model: LanguageModel) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def open_data(run: Run, model: Path, vocabulary: int) -> tuple[Dataset, HeldOut | None]:
+def open_data(run: Run, model: Path, vocabulary: int) -> "tuple[Dataset, HeldOutData | None]":
     """The token shards a run names.
 
     Args:
@@ -155,22 +167,24 @@ def open_data(run: Run, model: Path, vocabulary: int) -> tuple[Dataset, HeldOut 
     """
     settings = run.settings.data
     digest = tokenizer_digest(model)
-    form = {"pretrain": "text", "sft": "sft", "dpo": "preference"}[run.settings.stage]
+    kind = {"pretrain": "text", "sft": "sft", "dpo": "preference"}[run.settings.stage]
 
     def opened(path: str, place: Sequence[str | int]) -> TokenShards:
         shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
-        if shards.format != form:
+        if shards.index.kind != kind:
             fix = f"prepare them with --format for the stage '{run.settings.stage}'"
-            raise run.error(place, f"{path} holds {shards.format}, not {form}", fix)
+            raise run.error(place, f"{path} holds {shards.index.kind}, not {kind}", fix)
         return shards
 
     sources = [
-        (opened(source.path, ["data", "train", index, "path"]), source.weight)
+        Source(
+            name=source.path,
+            shards=opened(source.path, ["data", "train", index, "path"]),
+            weight=source.weight,
+        )
         for index, source in enumerate(settings.train)
     ]
-    packing = settings.packing
-    if packing == "auto":
-        packing = "stream" if run.settings.stage == "pretrain" else "documents"
+    packing = packing_of(run)
     data = Dataset(
         sources,
         sequence_length=settings.sequence_length,
@@ -180,11 +194,42 @@ def open_data(run: Run, model: Path, vocabulary: int) -> tuple[Dataset, HeldOut 
     )
     if settings.held_out is None:
         return data, None
-    held_out = HeldOut(
-        opened(settings.held_out, ["data", "held_out"]),
-        sequence_length=settings.sequence_length,
-        packing=packing,
-        too_long=settings.too_long,
-        most=run.settings.evaluate.sequences,
+    held_out = opened(settings.held_out, ["data", "held_out"])
+    return data, HeldOutData.read(run, held_out)
+
+
+def packing_of(run: Run) -> Packing:
+    """How documents fill samples."""
+    if run.settings.data.packing != "auto":
+        return run.settings.data.packing
+    return "stream" if run.settings.stage == "pretrain" else "documents"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutData:
+    """What the loss is measured on.
+
+    Attributes:
+        shards: where it is.
+        samples: the first of them, as many as are asked for.
+    """
+
+    shards: TokenShards
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def read(cls, run: Run, shards: TokenShards) -> "HeldOutData":
+        """The first samples of held-out shards."""
+        found = all_samples(run, shards, limit=run.settings.evaluate.sequences)
+        return cls(shards=shards, samples=tuple(found.sample(i) for i in range(len(found))))
+
+
+def all_samples(run: Run, shards: TokenShards, *, limit: int | None = None) -> HeldOut:
+    """Every document of some shards once, in its own order, in samples as the run has them."""
+    return HeldOut(
+        shards,
+        sequence_length=run.settings.data.sequence_length,
+        packing=packing_of(run),
+        too_long=run.settings.data.too_long,
+        limit=limit,
     )
-    return data, held_out

@@ -1,6 +1,7 @@
 """A training from its run file to the checkpoint that comes out, whatever interrupts it."""
 
 import hashlib
+import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 
 from tensorsurgeon.checkpoint import Checkpoint, header_bytes, open_checkpoint
 from tensorsurgeon.errors import ResumeError
+from tensorsurgeon.trainer.data import TokenShards
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.learner import Learner, make_learner
 from tensorsurgeon.trainer.loop import Loop
 from tensorsurgeon.trainer.metrics import Metrics
+from tensorsurgeon.trainer.model import LanguageModel
 from tensorsurgeon.trainer.objectives import NextToken, Objective, Preferred
 from tensorsurgeon.trainer.parallel import Ranks, joined
 from tensorsurgeon.trainer.progress import TrainingProgress
@@ -22,17 +26,12 @@ from tensorsurgeon.trainer.records import Recorder
 from tensorsurgeon.trainer.references import reference_log_probs
 from tensorsurgeon.trainer.report import write_report
 from tensorsurgeon.trainer.result import check_output, write_result
-from tensorsurgeon.trainer.resume import Saved, differences, start_afresh
+from tensorsurgeon.trainer.resume import Saved, differences, discard, first_rank, held
 from tensorsurgeon.trainer.run_file import FREE, Run
-from tensorsurgeon.trainer.saving import (
-    Saver,
-    Written,
-    held,
-    restore_training_state,
-    training_state,
-)
+from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
 from tensorsurgeon.trainer.seams import SeamProbe, find_seams
 from tensorsurgeon.trainer.setup import Setup, open_model, set_up
+from tensorsurgeon.writing import Disk
 
 METRICS_NAME = "metrics.jsonl"
 REPORT_NAME = "report.html"
@@ -89,7 +88,7 @@ def train(
         recorder = Recorder(setup, ranks, metrics, progress, _configuration(setup))
         folder = run.folder / "checkpoints"
         if not resume:
-            start_afresh(folder)
+            first_rank(lambda: _forget(folder))
         saver = stack.enter_context(
             Saver(folder, keep=run.settings.checkpoint.keep, done=_told(recorder))
         )
@@ -100,6 +99,12 @@ def train(
         with _signals(loop):
             number = loop.carry_on()
         return _finish(setup, ranks, loop, recorder, number, overwrite=overwrite)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the checkpoints of an earlier run."""
+    for path in sorted(folder.glob("step-*")):
+        discard(path, secrets.token_hex(4), Disk())
 
 
 def _told(recorder: Recorder) -> Callable[[Written], None]:
@@ -125,8 +130,8 @@ def _make_loop(
     )
     if probe is not None:
         probe.remember(learner, setup.model.layers)
-    objective = _objective(setup, ranks, learner)
-    loop = Loop(setup, ranks, learner, objective, saver, recorder, probe)
+    objective, measured = _objectives(setup, ranks, learner)
+    loop = Loop(setup, ranks, learner, objective, measured, saver, recorder, probe)
     if saved is not None:
         state = training_state(learner, loop.optimizer)
         saver.load(saved, state)
@@ -136,12 +141,35 @@ def _make_loop(
     return loop
 
 
-def _objective(setup: Setup, ranks: Ranks, learner: Learner) -> Objective:
-    """What the stage learns; the model has its first weights still."""
-    if setup.run.settings.stage != "dpo":
-        return NextToken()
-    reference = reference_log_probs(setup, ranks, learner)
-    return Preferred(setup.run.settings.dpo, reference)
+def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective, Objective]:
+    """What the stage learns, and what is measured; the model has its first weights still."""
+    run = setup.run
+    if run.settings.stage != "dpo":
+        return NextToken(), NextToken()
+    checkpoint, reference = setup.checkpoint, learner
+    if run.settings.dpo.reference is not None:
+        checkpoint = open_checkpoint(run.beside(run.settings.dpo.reference))
+        reference = _frozen_learner(setup, ranks, checkpoint)[0]
+    identity = identity_of(checkpoint)
+
+    def log_probs(shards: TokenShards) -> Tensor:
+        return reference_log_probs(run, shards, reference, identity, ranks)
+
+    learned = [log_probs(source.shards) for source in setup.data.sources]
+    measured = [] if setup.held_out is None else [log_probs(setup.held_out.shards)]
+    settings = run.settings.dpo
+    return Preferred(settings, learned), Preferred(settings, measured or learned)
+
+
+def _frozen_learner(
+    setup: Setup, ranks: Ranks, checkpoint: Checkpoint
+) -> tuple[Learner, LanguageModel]:
+    """Another model on the same ranks, to be measured only."""
+    engine = setup.run.settings.engine
+    model = open_model(checkpoint, engine, ranks.device)
+    for parameter in model.module.parameters():
+        parameter.requires_grad_(False)
+    return make_learner(model, checkpoint, ranks, engine), model
 
 
 def _make_probe(setup: Setup, ranks: Ranks) -> SeamProbe | None:
@@ -164,10 +192,7 @@ def _measure_base(
     if path is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
         return
     base = open_checkpoint(setup.run.beside(path))
-    model = open_model(base, asked=settings.engine.attention, device=ranks.device)
-    for parameter in model.module.parameters():
-        parameter.requires_grad_(False)
-    learner = make_learner(model, base, ranks, settings.engine)
+    learner, model = _frozen_learner(setup, ranks, base)
     if fresh:
         samples = setup.held_out.samples
         found = evaluate(learner, samples, NextToken(), ranks, settings.batch.micro)
@@ -180,12 +205,12 @@ def _configuration(setup: Setup) -> dict[str, Any]:
     """All that decides what is learned: a resumed run has to have the same."""
     return {
         "settings": setup.run.settings.model_dump(mode="json"),
-        "model": _identity(setup.checkpoint),
+        "model": identity_of(setup.checkpoint),
         "data": [source.shards.identity for source in setup.data.sources],
     }
 
 
-def _identity(checkpoint: Checkpoint) -> str:
+def identity_of(checkpoint: Checkpoint) -> str:
     """A digest of a checkpoint's config and headers, wherever it is."""
     digest = hashlib.sha256((checkpoint.path / "config.json").read_bytes())
     for path in sorted({tensor.path for tensor in checkpoint.tensors.values()}):

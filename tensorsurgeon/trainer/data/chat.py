@@ -83,6 +83,9 @@ class ChatTemplate:
                     fix="put {% generation %} and {% endgeneration %} around the answers in "
                     "chat_template.jinja, or make a record of each question",
                 )
+            if after == before:
+                what = f"the chat template renders nothing of message {turn + 1}, an answer"
+                raise DataError(what, where=where)
             answers.append((len(before), len(after)))
         return Draft(text=text, answers=tuple(answers), rendered=True)
 

@@ -38,7 +38,7 @@ def read_dataset(dataset: DatasetName) -> Iterator[Record]:
         DataError: it is not there, has no such split, or cannot be read.
     """
     try:
-        import datasets
+        import datasets  # type: ignore[import-untyped]
     except ImportError:
         raise DataError(
             "reading a dataset needs datasets, which is not installed",

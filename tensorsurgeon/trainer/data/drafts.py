@@ -47,9 +47,7 @@ def whole(tokenizer: Tokenizer, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.array(begin, np.int64), tokens, np.array([tokenizer.end], np.int64)])
 
 
-def ended(
-    tokenizer: Tokenizer, tokens: NDArray[np.int64], learned: NDArray[np.bool_]
-) -> Document:
+def ended(tokenizer: Tokenizer, tokens: NDArray[np.int64], learned: NDArray[np.bool_]) -> Document:
     """A chat up to its last answer's end, the token that ends it included.
 
     What comes after is no context of anything that is learned. Where the template ends an answer

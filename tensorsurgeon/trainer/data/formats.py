@@ -43,22 +43,19 @@ WITHOUT_INPUT = (
 
 
 class Format(Protocol):
-    """What to make of records.
-
-    Attributes:
-        kind: what the documents are for.
-        fields: what is used of a record.
-        optional: those of them that may be missing.
-    """
+    """What to make of records."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """What the documents are for."""
 
     @property
-    def fields(self) -> tuple[str, ...]: ...
+    def fields(self) -> tuple[str, ...]:
+        """What is used of a record."""
 
     @property
-    def optional(self) -> tuple[str, ...]: ...
+    def optional(self) -> tuple[str, ...]:
+        """Those fields that may be missing."""
 
     def encode(self, records: Sequence[Record]) -> list[Unit | str]:
         """The documents of each record, or why there is nothing to learn in it.
@@ -167,7 +164,7 @@ class Chats:
 class Preferences:
     """A prompt, the answer chosen and the one rejected, as texts or as messages.
 
-    Messages of `chosen` and `rejected` may hold the prompt as well. What they answer must be the same.
+    Messages of `chosen` and `rejected` may hold the prompt as well, and must answer the same one.
     """
 
     template: ChatTemplate

@@ -1,7 +1,7 @@
 """`tokens.json`: what the token shards of a folder hold, and the tokenizer that made them."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,8 +10,8 @@ from tensorsurgeon.errors import DataError, fix_for, shortened
 from tensorsurgeon.writing import json_bytes
 
 INDEX_NAME = "tokens.json"
-FORMAT = "tensorsurgeon-tokens"
-VERSION = 1
+FORMAT: Final = "tensorsurgeon-tokens"
+VERSION: Final = 1
 
 INDEX_LIMIT = 25_000_000
 """Largest index read, in bytes; one of ten trillion tokens takes as much."""

@@ -115,7 +115,7 @@ class ShardWriter:
 
     def _write_shard(self) -> None:
         tokens, documents = self._offsets[-1], len(self._offsets) - 1
-        parts = [
+        parts: list[bytes | bytearray] = [
             encode_header(layout(self._empty, tokens, documents)),
             np.frombuffer(self._offsets, np.int64).astype("<i8").tobytes(),
             self._tokens,

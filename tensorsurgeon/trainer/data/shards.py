@@ -3,7 +3,7 @@
 A folder holds `tokens.json` (see `index`) and safetensors files, each with these tensors in this
 order, so that every one is aligned to its elements:
 
-- `documents`, I64 (n + 1): where each of its n documents begins in `tokens`, and where the last ends;
+- `documents`, I64 (n + 1): where each of its n documents begins in `tokens`, and the last ends;
 - `tokens`, U16 or U32: U16 where the vocabulary has at most 65,536;
 - `answers`, U8, as many: 1 where a token is learned, else 0; not in shards of texts.
 
@@ -52,7 +52,7 @@ Piece = tuple[int, int, int]
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint's tokenizer: of tokenizer.json, or of all its files where it has none.
+    """SHA-256 of a checkpoint's tokenizer: of tokenizer.json, or, without that, of all its files.
 
     Raises:
         DataError: the folder has no tokenizer, or it cannot be read.
@@ -133,7 +133,7 @@ class TokenShards:
 
     @property
     def identity(self) -> str:
-        """A digest of all that can be learned from these shards, whatever their folder is called."""
+        """A digest of all that can be learned here, whatever the folder is called."""
         return hashlib.sha256(self.index.encode()).hexdigest()
 
     def read(self, pieces: Iterable[Piece]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
@@ -179,7 +179,7 @@ class TokenShards:
             for at in range(0, entry.bytes, _BUFFER):
                 part = buffer[: min(_BUFFER, entry.bytes - at)]
                 _fill(file, at, part)
-                digest.update(part)
+                digest.update(part.data)
             if digest.hexdigest() != entry.sha256:
                 what = f"is damaged: its SHA-256 is {digest.hexdigest()}, not {entry.sha256}"
                 raise DataError(what, where=str(file.path), fix="prepare the tokens again")
@@ -299,7 +299,7 @@ def _check_header(path: Path, index: TokenIndex, entry: ShardEntry) -> dict[str,
 
 def _fill(file: _File, offset: int, target: NDArray[np.uint8]) -> None:
     """Positioned reads rather than a mapping: a mapped file that shrinks kills the process."""
-    view, done = memoryview(target), 0
+    view, done = target.data, 0
     while done < len(view):
         try:
             got = os.preadv(file.descriptor, [view[done:]], offset + done)

@@ -1,4 +1,4 @@
-"""Records from files: texts, lines of JSON and Parquet, in folders or alone, packed by gzip or not."""
+"""Records from files: texts, lines of JSON and Parquet, in folders or alone, packed or not."""
 
 import codecs
 import gzip
@@ -164,7 +164,8 @@ def _suffix(path: Path) -> str:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size
+    with _explained(path):
+        return path.stat().st_size
 
 
 @contextmanager
@@ -262,8 +263,8 @@ def _lines_of_json(path: Path, files: Files) -> Iterator[Record]:
 
 def _rows(path: Path, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
     try:
-        import pyarrow as arrow
-        from pyarrow.parquet import ParquetFile
+        import pyarrow as arrow  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
     except ImportError:
         raise DataError(
             "reading Parquet needs pyarrow, which is not installed",

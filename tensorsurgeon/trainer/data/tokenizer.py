@@ -121,7 +121,7 @@ def _load(folder: Path) -> Any:
             str(folder),
             local_files_only=True,
             trust_remote_code=False,
-            model_max_length=sys.maxsize,  # else a text longer than the model's context is a warning
+            model_max_length=sys.maxsize,  # a text may be longer than the model's context
         )
     except Exception as error:  # of any kind: files of strangers, read by a library of strangers
         what = f"its tokenizer cannot be loaded: {shortened(str(error).strip(), 200)}"

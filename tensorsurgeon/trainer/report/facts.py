@@ -123,7 +123,11 @@ def _events(history: History) -> Iterator[tuple[str, str]]:
 
 def _device(history: History) -> str:
     run = history.run
-    return f"{run.world_size} × {run.device}" if run.world_size > 1 else run.device
+    return (
+        f"{run.world_size} \N{MULTIPLICATION SIGN} {run.device}"
+        if run.world_size > 1
+        else run.device
+    )
 
 
 def _state(history: History) -> str:

@@ -9,7 +9,10 @@ from tensorsurgeon.trainer.report.losses import resumption_marks
 from tensorsurgeon.trainer.report.markup import Markup, joined, tag
 from tensorsurgeon.trainer.report.series import Series
 
-_REASONS = {"not finite": ("×", "skipped, not finite"), "spike": ("▲", "skipped, a spike")}
+_REASONS = {
+    "not finite": ("\N{MULTIPLICATION SIGN}", "skipped, not finite"),
+    "spike": ("\N{BLACK UP-POINTING TRIANGLE}", "skipped, a spike"),
+}
 
 
 def optimisation_figures(history: History, x: Axis) -> Markup:

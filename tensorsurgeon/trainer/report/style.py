@@ -75,8 +75,8 @@ section { margin-top: 44px; padding-top: 22px; border-top: 1px solid var(--hair)
 .note { font-size: 13px; line-height: 1.4; color: var(--muted); margin: 8px 0 0;
   overflow-wrap: anywhere }
 .unit { font-weight: 400; color: var(--muted) }
-.pair, .three { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr));
-  gap: 28px 36px }
+.pair, .three { display: grid; gap: 28px 36px }
+.pair { grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)) }
 .three { grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)) }
 .chart { margin: 0 0 28px; min-width: 0; break-inside: avoid }
 .pair .chart, .three .chart { margin: 0 }
@@ -103,7 +103,8 @@ span.x { top: 100%; margin-top: 8px; transform: translateX(-50%) }
   padding: 2px 3px; border-radius: 3px }
 .plot span.glyph { transform: translate(-50%, -50%) }
 span.glyph.skipped { color: var(--bad); font-weight: 700; font-size: 11px }
-path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round }
+path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round;
+  stroke-linecap: round }
 .grid { stroke: var(--hair); stroke-width: 1; stroke-linecap: butt }
 .line { stroke-width: 1.75 }
 .raw { stroke-width: 1; opacity: .32 }

@@ -1,6 +1,7 @@
 """Ranks as real processes, each forked from one that has imported torch already."""
 
 import multiprocessing
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import torch.distributed as dist
 TIMEOUT = 60
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "tensorsurgeon.trainer.saving"])
+_PRELOADED = ("torch._dynamo", "torch.distributed.fsdp", "tensorsurgeon.trainer.saving")
+_CONTEXT.set_forkserver_preload(list(_PRELOADED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Rank:
             self.process.kill()
             raise TimeoutError("a rank hangs")
         try:
-            result, shown = self.results.recv()
+            result, shown = pickle.loads(self.results.recv_bytes())
         except EOFError:
             result, shown = None, ""
         self.process.join(TIMEOUT)
@@ -43,7 +45,7 @@ class Rank:
 
 def start(world: int, work: Callable[..., Any], *arguments: Any) -> list[Rank]:
     """Start ranks that have a process group; `work` is a function of a module."""
-    store = tempfile.mktemp(prefix="store")  # noqa: S306
+    store = tempfile.mktemp(prefix="store")
     ranks = []
     for rank in range(world):
         here, there = _CONTEXT.Pipe()
@@ -91,6 +93,6 @@ def _work(
 ) -> None:
     with joined(rank, world, store):
         try:
-            results.send((work(*arguments), ""))
+            results.send_bytes(pickle.dumps((work(*arguments), "")))
         except BaseException as error:
-            results.send((error, traceback.format_exc()))
+            results.send_bytes(pickle.dumps((error, traceback.format_exc())))

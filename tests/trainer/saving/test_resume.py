@@ -23,9 +23,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_interrupted_training_has_the_losses_of_one_that_is_not(
-    world: int, tmp_path: Path
-) -> None:
+def test_interrupted_training_has_the_losses_of_one_that_is_not(world: int, tmp_path: Path) -> None:
     (whole, at_end), *_ = run(world, train, tmp_path / "whole", 20)
     assert len(set(whole)) == 20
     (before, _), *_ = run(world, train, tmp_path / "parts", 10, 5)
