@@ -79,9 +79,11 @@ class GradientNorms:
         sums = torch.zeros(self._depth + 1, dtype=torch.float64, device=self._ranks.device)
         held = [(i, _local(p.grad)) for i, p in enumerate(self._parameters) if p.grad is not None]
         if held:
-            norms = torch.stack(torch._foreach_norm([gradient for _, gradient in held]))
+            norms = torch.stack(
+                torch._foreach_norm([gradient for _, gradient in held], dtype=torch.float64)
+            )
             rows = self._rows[[i for i, _ in held]]
-            sums.index_add_(0, rows, norms.double().square())
+            sums.index_add_(0, rows, norms.square())
         return sums / self._copies
 
     def read(self, sums: Sequence[float]) -> Norms:

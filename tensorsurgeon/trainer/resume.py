@@ -31,7 +31,7 @@ from tensorsurgeon.writing import Disk, Workplace, holder_of, json_bytes, locked
 META_NAME = "meta.json"
 
 _WHOLE = re.compile(r"step-(\d{8,})")
-_UNDER_WAY = re.compile(r"step-\d{8,}\.[0-9a-f]+\.(part|gone)")
+_UNDER_WAY = re.compile(r"step-\d{8,}\..+\.(part|gone)")
 
 _ABSENT = object()
 

@@ -151,7 +151,9 @@ class Evaluation(Settings):
     """The held-out loss."""
 
     every: Count = Field(default=100, description="steps between two")
-    sequences: Count = Field(default=64, description="samples of the held-out data, the first ones")
+    sequences: Count = Field(
+        default=64, description="samples of the held-out data, spread evenly over it"
+    )
     baseline: str | None = Field(
         default=None, description="the base model's folder, measured once on the same tokens"
     )

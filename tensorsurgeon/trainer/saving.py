@@ -5,8 +5,8 @@ The order of a save, in which every step may be its last:
 1. Every rank copies its part of the state to the processor's memory. The training goes on.
 2. In a thread, every rank writes its copy to a file of its own in `step-….part` and flushes it;
    the first rank writes which tensor is where (`.metadata`), after every other has finished.
-3. The first rank flushes all files once more, since `.metadata` was not: DCP flushes that file
-   before its buffer. It writes and flushes `meta.json`, then the folder.
+3. The first rank flushes every file again, as DCP does it with `.metadata` before its last bytes
+   are written. It writes and flushes `meta.json`, then the folder.
 4. It renames the folder to `step-…`, and flushes the folder around it.
 5. It removes what is older than the checkpoints to keep, each first renamed.
 6. At the next `poll` on which all ranks are through, all of them learn of it, or of its failure.
@@ -156,7 +156,7 @@ class Saver:
             load(state, storage_reader=FileSystemReader(saved.path))
         except CheckpointException as error:
             raise ResumeError(
-                f"cannot be loaded: {_text(_cause(error))}",
+                f"cannot be loaded: {_cause(error).strerror}",
                 where=str(saved.path),
                 fix="remove it to go on from the one before, or from the start",
             ) from error
@@ -181,9 +181,9 @@ class Saver:
         if step == self._newest:
             return
         began = time.monotonic()
-        copied = _copied(state), json.loads(json.dumps(meta))
+        copies, meta = [_copied(state)], json.loads(json.dumps(meta))
         blocked = time.monotonic() - began
-        future = self._thread.submit(self._write, step, *copied, began, blocked)
+        future = self._thread.submit(self._write, step, copies, meta, began, blocked)
         self._saving = _Saving(step=step, nbytes=state_bytes(state), future=future)
         if wait:
             self.wait()
@@ -237,11 +237,11 @@ class Saver:
         return self._folder / f"{name_of(step)}.{self._run}.part"
 
     def _write(
-        self, step: int, state: State, meta: Mapping[str, Any], began: float, blocked: float
+        self, step: int, copies: list[State], meta: Mapping[str, Any], began: float, blocked: float
     ) -> Written | None:
-        """Steps 2 to 5, in the thread."""
+        """Steps 2 to 5, in the thread; takes the copy, so that nobody has it any longer."""
         writer = _Writer(self._part_of(step), per_thread_copy_ahead=0)  # else waits for the GPU
-        metadata = save(state, storage_writer=writer, process_group=self._group)
+        metadata = save(copies.pop(), storage_writer=writer, process_group=self._group)
         if not self._is_first:
             return None
         nbytes = self._publish(step, metadata, meta)
@@ -256,7 +256,8 @@ class Saver:
         stored = {info.relative_path for info in metadata.storage_data.values()}
         if lacking := stored - files.keys():
             another = f"{', '.join(sorted(lacking))}, written by another rank, is not here"
-            raise OSError(f"{another}: all machines must share the disk of the run's folder")
+            why = f"{another}: all machines must share the disk of the run's folder"
+            raise FileNotFoundError(errno.ENOENT, why)
         for name in files:
             with (part / name).open("rb+") as file:
                 self._disk.flush(file.fileno())
@@ -272,7 +273,7 @@ class Saver:
         """Remove what a save has left, and say why it failed."""
         with suppress(OSError):  # else the next run removes it
             self._disk.remove_tree(self._part_of(saving.step))
-        reasons = "; ".join(dict.fromkeys(_text(failure) for failure in failures))
+        reasons = "; ".join(dict.fromkeys(str(failure.strerror) for failure in failures))
         free = shutil.disk_usage(self._folder).free
         full = {failure.errno for failure in failures} & {errno.ENOSPC, errno.EDQUOT}
         raise OutputError(
@@ -287,11 +288,7 @@ class _Writer(FileSystemWriter):
     """Names the disk's own error, in place of which `torch.save` speaks of positions in a file."""
 
     def write_data(self, *args: Any, **kwargs: Any) -> Any:
-        """Write this rank's file.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write this rank's file; an OSError tells why it cannot."""
         try:
             return super().write_data(*args, **kwargs)
         except Exception as error:
@@ -396,10 +393,6 @@ def _cause(error: BaseException) -> OSError:
     if isinstance(error, CheckpointException):
         causes = [cause for cause, _ in error.failures.values()]
     for cause in causes:
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and cause.strerror:
             return cause
-    return OSError(f"{type(causes[0]).__name__}: {str(causes[0]).partition(chr(10))[0]}")
-
-
-def _text(error: OSError) -> str:
-    return error.strerror or str(error)
+    return OSError(0, f"{type(causes[0]).__name__}: {str(causes[0]).partition(chr(10))[0]}")

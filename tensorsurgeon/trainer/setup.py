@@ -211,7 +211,7 @@ class HeldOutData:
 
     Attributes:
         shards: where it is.
-        samples: the first of them, as many as are asked for.
+        samples: of them as many as are asked for, spread evenly.
     """
 
     shards: TokenShards
@@ -219,17 +219,18 @@ class HeldOutData:
 
     @classmethod
     def read(cls, run: Run, shards: TokenShards) -> "HeldOutData":
-        """The first samples of held-out shards."""
-        found = all_samples(run, shards, limit=run.settings.evaluate.sequences)
-        return cls(shards=shards, samples=tuple(found.sample(i) for i in range(len(found))))
+        """Samples of held-out shards; documents of one kind often lie together."""
+        every = all_samples(run, shards)
+        count = min(run.settings.evaluate.sequences, len(every))
+        chosen = [index * len(every) // count for index in range(count)]
+        return cls(shards=shards, samples=tuple(map(every.sample, chosen)))
 
 
-def all_samples(run: Run, shards: TokenShards, *, limit: int | None = None) -> HeldOut:
+def all_samples(run: Run, shards: TokenShards) -> HeldOut:
     """Every document of some shards once, in its own order, in samples as the run has them."""
     return HeldOut(
         shards,
         sequence_length=run.settings.data.sequence_length,
         packing=packing_of(run),
         too_long=run.settings.data.too_long,
-        limit=limit,
     )

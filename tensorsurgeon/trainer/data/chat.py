@@ -1,16 +1,14 @@
 """Chats: messages rendered by the tokenizer's chat template, and where the answers are in them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from tensorsurgeon.errors import DataError, did_you_mean, shortened
-from tensorsurgeon.trainer.data.drafts import Draft, ended
-from tensorsurgeon.trainer.data.shard_writer import Document
+from tensorsurgeon.trainer.data.drafts import Draft
 from tensorsurgeon.trainer.data.texts import Record
 from tensorsurgeon.trainer.data.tokenizer import Tokenizer
 
@@ -31,23 +29,27 @@ class ChatTemplate:
     tokenizer: Tokenizer
 
     @cached_property
-    def marks_answers(self) -> bool:
-        """Whether the template has marks.
+    def source(self) -> str:
+        """The template itself.
 
         Raises:
-            DataError: there is no template.
+            DataError: there is none.
         """
         try:
-            template = self.tokenizer.transformers.get_chat_template()
+            return str(self.tokenizer.transformers.get_chat_template())
         except ValueError:
             raise DataError(
                 "its tokenizer has no chat template",
                 where=str(self.tokenizer.folder),
                 fix="put a chat_template.jinja there, or use --format alpaca",
             ) from None
-        return _MARKS.search(template) is not None
 
-    def learn_all(self, messages: Sequence[Message], where: str) -> Draft | Document:
+    @property
+    def marks_answers(self) -> bool:
+        """Whether the template has marks."""
+        return _MARKS.search(self.source) is not None
+
+    def learn_all(self, messages: Sequence[Message], where: str) -> Draft:
         """A chat in which every message of the assistant is learned; there is one at least.
 
         Raises:
@@ -64,7 +66,6 @@ class ChatTemplate:
         Raises:
             DataError: as `learn_all`.
         """
-        _ = self.marks_answers  # there must be a template
         return self._draft(messages, [len(messages) - 1], where)
 
     def _draft(self, messages: Sequence[Message], turns: Sequence[int], where: str) -> Draft:
@@ -89,29 +90,47 @@ class ChatTemplate:
             answers.append((len(before), len(after)))
         return Draft(text=text, answers=tuple(answers), rendered=True)
 
-    def _marked(self, messages: Sequence[Message], where: str) -> Document:
-        found = self._apply(
-            messages, where, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        tokens = np.array(found["input_ids"], np.int64)
-        learned = np.array(found["assistant_masks"], bool)
-        if not learned.any():
+    def _marked(self, messages: Sequence[Message], where: str) -> Draft:
+        # Not by the mask that apply_chat_template gives: it goes by the tokens of an answer's first
+        # and last characters, and is wrong where one of these takes several tokens, or none.
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        with _explained(where):
+            texts, marks = render_jinja_template(
+                conversations=[[dict(message) for message in messages]],
+                chat_template=self.source,
+                return_assistant_tokens_mask=True,
+                **self.tokenizer.transformers.special_tokens_map,
+            )
+        answers = tuple((begin, self._after_end(texts[0], end)) for begin, end in marks[0])
+        if not any(begin < end for begin, end in answers):
             what = "the chat template marks none of its messages as an answer"
             raise DataError(what, where=where, fix="check {% generation %} in chat_template.jinja")
-        special = np.isin(tokens, list(self.tokenizer.specials.values()))
-        stops = np.flatnonzero(learned[:-1] & ~special[:-1] & special[1:]) + 1
-        learned[stops] = True  # a template may end its mark before the token that ends the answer
-        return ended(self.tokenizer, tokens, learned)
+        return Draft(text=texts[0], answers=answers, rendered=True)
+
+    def _after_end(self, text: str, end: int) -> int:
+        """After the token that ends an answer, where a mark ends before that."""
+        if text.endswith(tuple(self.tokenizer.specials), 0, end):
+            return end
+        found = [word for word in self.tokenizer.specials if text.startswith(word, end)]
+        return end + max(map(len, found), default=0)
 
     def _render(self, messages: Sequence[Message], where: str, **options: Any) -> str:
-        return str(self._apply(messages, where, tokenize=False, **options))
+        with _explained(where):
+            return str(
+                self.tokenizer.transformers.apply_chat_template(
+                    list(messages), tokenize=False, **options
+                )
+            )
 
-    def _apply(self, messages: Sequence[Message], where: str, **options: Any) -> Any:
-        try:
-            return self.tokenizer.transformers.apply_chat_template(list(messages), **options)
-        except Exception as error:  # of any kind: the template is a stranger's program
-            said = shortened(" ".join(str(error).split()), 200)
-            raise DataError(f"the chat template fails: {said}", where=where) from error
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of any kind: the template is a stranger's program
+        said = shortened(" ".join(str(error).split()), 200)
+        raise DataError(f"the chat template fails: {said}", where=where) from error
 
 
 def messages_of(record: Record, name: str) -> list[Message]:

@@ -47,24 +47,6 @@ def whole(tokenizer: Tokenizer, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.array(begin, np.int64), tokens, np.array([tokenizer.end], np.int64)])
 
 
-def ended(tokenizer: Tokenizer, tokens: NDArray[np.int64], learned: NDArray[np.bool_]) -> Document:
-    """A chat up to its last answer's end, the token that ends it included.
-
-    What comes after is no context of anything that is learned. Where the template ends an answer
-    with no control token, the one that ends a text is added: else the model never learns to stop.
-
-    Args:
-        tokenizer: of which the control tokens are.
-        tokens: (n,) all of the chat.
-        learned: (n,) which of them are answers; one at least.
-    """
-    last = int(np.flatnonzero(learned)[-1]) + 1
-    tokens, learned = tokens[:last], learned[:last]
-    if int(tokens[-1]) not in tokenizer.specials.values():
-        tokens, learned = np.append(tokens, tokenizer.end), np.append(learned, True)
-    return Document(tokens=tokens, answers=learned)
-
-
 def _plain(tokenizer: Tokenizer, draft: Draft, encoded: Encoded) -> Document:
     tokens = whole(tokenizer, encoded.tokens)
     learned = np.zeros(len(tokens), bool)
@@ -87,4 +69,10 @@ def _rendered(tokenizer: Tokenizer, draft: Draft, encoded: Encoded) -> Document:
         if len(stops) and not draft.text[encoded.ends[stops[-1]] : end].strip():
             inside[stops[-1] + 1 :] = False
         learned |= inside
-    return ended(tokenizer, encoded.tokens, learned)
+    # What comes after the last answer is no context of anything that is learned. Where the template
+    # ends an answer with no control token, the model would never learn to stop.
+    last = int(np.flatnonzero(learned)[-1]) + 1
+    tokens, learned = encoded.tokens[:last], learned[:last]
+    if not special[last - 1]:
+        tokens, learned = np.append(tokens, tokenizer.end), np.append(learned, True)
+    return Document(tokens=tokens, answers=learned)

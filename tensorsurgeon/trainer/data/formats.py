@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Literal, Protocol
 
 from tensorsurgeon.errors import DataError
@@ -119,7 +120,7 @@ class Alpaca:
         """As `Format.encode`."""
         return _encode(self.tokenizer, [self._draft(record) for record in records])
 
-    def _draft(self, record: Record) -> list[Draft | Document] | str:
+    def _draft(self, record: Record) -> list[Draft] | str:
         instruction, answer = text_of(record, "instruction"), text_of(record, "output")
         given = text_of(record, "input") if "input" in record.fields else ""
         if not answer.strip():
@@ -150,7 +151,7 @@ class Chats:
     def _spells_control(self) -> Callable[[Sequence[Message]], bool]:
         return _control_finder(self.template.tokenizer)
 
-    def _draft(self, record: Record) -> list[Draft | Document] | str:
+    def _draft(self, record: Record) -> list[Draft] | str:
         messages = messages_of(record, self.field)
         answers = [m["content"] for m in messages if m["role"] == "assistant"]
         if not any(map(str.strip, answers)):
@@ -180,7 +181,7 @@ class Preferences:
     def _spells_control(self) -> Callable[[Sequence[Message]], bool]:
         return _control_finder(self.template.tokenizer)
 
-    def _drafts(self, record: Record) -> list[Draft | Document] | str:
+    def _drafts(self, record: Record) -> list[Draft] | str:
         if not isinstance(record.fields.get("chosen"), list):
             return self._of_texts(record)
         chosen, rejected = _chat(record, "chosen"), _chat(record, "rejected")
@@ -196,7 +197,7 @@ class Preferences:
             return CONTROL_TOKEN
         return [self.template.learn_last(chat, record.where) for chat in (chosen, rejected)]
 
-    def _of_texts(self, record: Record) -> list[Draft | Document] | str:
+    def _of_texts(self, record: Record) -> list[Draft] | str:
         prompt, *answers = (text_of(record, name) for name in self.fields)
         if not all(map(str.strip, answers)):
             return EMPTY_ANSWER
@@ -237,21 +238,10 @@ def _control_finder(tokenizer: Tokenizer) -> Callable[[Sequence[Message]], bool]
     return lambda messages: any(pattern.search(message["content"]) for message in messages)
 
 
-def _encode(
-    tokenizer: Tokenizer, drafted: Sequence[list[Draft | Document] | str]
-) -> list[Unit | str]:
+def _encode(tokenizer: Tokenizer, drafted: Sequence[list[Draft] | str]) -> list[Unit | str]:
     """Make the tokens of many drafts at once, which the tokenizer does with all processors."""
-    drafts = [
-        draft
-        for made in drafted
-        if not isinstance(made, str)
-        for draft in made
-        if isinstance(draft, Draft)
-    ]
+    drafts = [draft for made in drafted if not isinstance(made, str) for draft in made]
     documents = iter(encode_drafts(tokenizer, drafts))
     return [
-        made
-        if isinstance(made, str)
-        else tuple(next(documents) if isinstance(draft, Draft) else draft for draft in made)
-        for made in drafted
+        made if isinstance(made, str) else tuple(islice(documents, len(made))) for made in drafted
     ]

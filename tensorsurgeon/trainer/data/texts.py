@@ -285,6 +285,8 @@ def _rows(path: Path, fields: Sequence[str], optional: Sequence[str]) -> Iterato
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(where=f"{path}, row {number}", fields=row)
-    except (arrow.ArrowException, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of Arrow
+            raise
         what = f"is no Parquet file, or damaged: {shortened(str(error).strip(), 200)}"
         raise DataError(what, where=str(path)) from None

@@ -217,7 +217,6 @@ SHARD = {"bytes": 1, "sha256": "0" * 64, "tokens": 9, "documents": 3}
     [
         ({"format": "x"}, "no index of token shards"),
         ({"version": 2}, "version 2"),
-        ({"version": True}, "version True"),
         ({"kind": "texts"}, "kind"),
         ({"more": 1}, "more"),
         ({"tokens": 10}, "do not add up"),

@@ -66,7 +66,10 @@ def main(folder: Path) -> None:
     )
     found["dpo"] = differentiate(dpo, folder / "dpo.safetensors")
     logged = dpo._metrics["train"]
-    found["margin"], found["accuracy"] = logged["rewards/margins"][0], logged["rewards/accuracies"][0]
+    found["margin"], found["accuracy"] = (
+        logged["rewards/margins"][0],
+        logged["rewards/accuracies"][0],
+    )
     keys = ("prompt_ids", "chosen_ids", "rejected_ids")
     found["pairs"] = [{key: row[key] for key in keys} for row in dpo.train_dataset]
     (folder / "found.json").write_text(json.dumps(found))

@@ -17,6 +17,7 @@ from tensorsurgeon.trainer.resume import find_latest, held
 from tensorsurgeon.trainer.saving import Saver, Written
 from tests.trainer.saving.ranks import outcomes, run, start
 from tests.trainer.saving.states import loaded, save_steps, state_of
+from tests.trainer.saving.traced import Job, train_on
 
 
 def change(state: Any, meta: dict[str, Any]) -> None:
@@ -82,6 +83,15 @@ def save_twice(folder: Path) -> list[Written]:
 def test_step_that_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
     (told,) = run(1, save_twice, tmp_path)
     assert len(told) == 1
+
+
+def test_all_ranks_are_told_at_one_step_however_long_the_first_takes(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    job = Job(folder=tmp_path / "run", place=place, world=2, steps=10_000, work=train_on)
+    one, other = job.injected("fdatasync:delay_enter=200ms:when=1")
+    assert one == other
+    assert isinstance(one, int), one
+    assert one > 10
 
 
 def lose_a_file(saved: Path) -> None:

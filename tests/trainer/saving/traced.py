@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
+from tensorsurgeon.trainer.resume import examine
 from tensorsurgeon.trainer.saving import Saver, Written
 from tests.trainer.saving.ranks import Rank, run, start
 from tests.trainer.saving.states import loaded, state_of
@@ -29,12 +33,14 @@ class Job:
         place: where the ranks and the test tell each other things, by files.
         world: how many ranks.
         steps: how many they save.
+        work: what they do.
     """
 
     folder: Path
     place: Path
     world: int = 1
     steps: int = 2
+    work: "Callable[[Job], object] | None" = None
 
     def begin(self) -> list[Rank]:
         """Start the ranks; returns when they have begun to save."""
@@ -58,7 +64,7 @@ class Job:
         self.place.mkdir(exist_ok=True)
         for path in (*self.place.glob("ready-*"), *self.place.glob("begin")):
             path.unlink()
-        ranks = start(self.world, save_on, self)
+        ranks = start(self.world, self.work or save_on, self)
         while len(list(self.place.glob("ready-*"))) < self.world:
             assert all(rank.process.is_alive() for rank in ranks)
             time.sleep(0.002)
@@ -84,6 +90,7 @@ class Job:
         """
         if not at_least and not list(self.folder.glob("step-????????")):
             return 0
+        assert not examine(self.folder)[1], what
         ((step, values, meta),) = run(1, loaded, self.folder)
         assert step >= at_least, what
         assert values == {float(step)}, what
@@ -93,21 +100,44 @@ class Job:
         return int(step)
 
 
+@contextmanager
+def begun(job: Job, done: Callable[[Written], None]) -> Iterator[Saver]:
+    """A saver, when the test has said that all may begin."""
+    with Saver(job.folder, keep=1, done=done) as saver:
+        (job.place / f"ready-{dist.get_rank()}").touch()
+        while not (job.place / "begin").exists():
+            time.sleep(0.002)
+        yield saver
+
+
 def save_on(job: Job) -> None:
     """Go on from the newest checkpoint, and save each step."""
 
     def note(written: Written) -> None:
         (job.place / f"told-{written.step}").touch()
 
-    with Saver(job.folder, keep=1, done=note) as saver:
-        (job.place / f"ready-{dist.get_rank()}").touch()
-        while not (job.place / "begin").exists():
-            time.sleep(0.002)
+    with begun(job, note) as saver:
         saved = saver.latest(print)
         first = saved.step + 1 if saved else 1
         for step in range(first, first + job.steps):
             saver.save(step, state_of(step), {"of": step})
         saver.wait()
+
+
+def train_on(job: Job) -> int:
+    """Save, and take steps in which the ranks talk until that is told; which one it was."""
+    told: list[Written] = []
+    with begun(job, told.append) as saver:
+        saver.save(1, state_of(1), {"of": 1})
+        for step in range(job.steps):
+            ranks = torch.ones(())
+            dist.all_reduce(ranks)
+            assert ranks == job.world
+            saver.poll()
+            if told:
+                return step
+            time.sleep(0.002)
+    raise AssertionError
 
 
 def trace(job: Job, log: Path) -> list[str]:
