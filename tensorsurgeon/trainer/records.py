@@ -1,7 +1,7 @@
 """What a training tells while it runs: metrics on the disk and progress on the terminal."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorsurgeon.trainer.evaluation import Measured
@@ -58,6 +58,17 @@ class Recorder:
         """Tell the user."""
         if self._progress is not None:
             self._progress.say(text)
+
+    def recall(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take up what earlier parts of the run have measured."""
+        for event in events:
+            if event["event"] not in ("baseline", "evaluation") or event["loss"] is None:
+                continue
+            found = Measured(loss=event["loss"], weight=event["tokens"], extras={})
+            if event["event"] == "baseline":
+                self.baseline = found
+            else:
+                self.first, self.last = self.first or found, found
 
     def begin(self, *, resumed_at: int | None, seconds: float) -> None:
         """The run event; `seconds` is what earlier parts of the run took."""

@@ -6,50 +6,90 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from tensorsurgeon.specs import TORCH_NAMES
-from tensorsurgeon.trainer.parallel import Ranks
+from tensorsurgeon.trainer.export import (
+    Export,
+    Losses,
+    Training,
+    is_finished,
+    plan_export,
+    write_checkpoint,
+)
 from tensorsurgeon.trainer.records import Recorder
+from tensorsurgeon.trainer.resume import first_rank
 from tensorsurgeon.trainer.setup import Setup
-from tensorsurgeon.writing import check_destination
+from tensorsurgeon.writing import check_destination, manifest_of
 
 
-def check_output(setup: Setup, *, overwrite: bool) -> None:
-    """Refuse a place where the checkpoint cannot or must not go, before anything is trained.
+def check_output(setup: Setup, *, overwrite: bool) -> Export | None:
+    """What will be written, once it is sure that it can go there; None where no output is named.
 
     Raises:
         PlanError: it is there already, lies in what is trained, or its disk is too small.
     """
     path = setup.run.settings.output.path
     if path is None:
-        return
-    dtype = setup.run.settings.output.dtype
-    bits = {name: spec.bits for name, spec in TORCH_NAMES.items()}
-    nbytes = sum(
-        t.spec.elements * (bits[dtype] if dtype else t.spec.dtype.bits) // 8
-        for t in setup.checkpoint.tensors.values()
-    )
+        return None
+    export = _plan(setup)
     sources = (setup.checkpoint.path, setup.run.folder)
-    check_destination(setup.run.beside(path), sources, nbytes, overwrite=overwrite)
+    final = setup.run.beside(path)
+    keeps = is_finished(export, final) or is_made(export, final)
+    check_destination(final, sources, export.nbytes, overwrite=overwrite or keeps)
+    return export
 
 
-def write_result(setup: Setup, ranks: Ranks, recorder: Recorder, *, overwrite: bool) -> Path | None:
+def is_made(export: Export, final: Path) -> bool:
+    """Whether the result of the same training is in its place already."""
+    manifest = manifest_of(final)
+    return manifest is not None and manifest.created.get("binding") == export.binding
+
+
+def _plan(setup: Setup) -> Export:
+    run = setup.run
+    return plan_export(
+        setup.checkpoint,
+        Training(
+            run_file=run.text,
+            stage=run.settings.stage,
+            steps=run.steps,
+            tokens=run.steps * run.tokens_per_step,
+            seed=run.settings.seed,
+        ),
+        depth=len(setup.layer_map),
+        dtype=run.settings.output.dtype,
+        max_shard_size=run.settings.output.max_shard_size,
+    )
+
+
+def write_result(
+    setup: Setup, export: Export | None, recorder: Recorder, *, overwrite: bool
+) -> Path | None:
     """Write the checkpoint; every rank takes part, since each has a part of every tensor.
 
     Returns:
         Its folder; None where the run names none.
     """
-    del ranks, recorder, overwrite
     path = setup.run.settings.output.path
-    return None if path is None else setup.run.beside(path)
+    if path is None or export is None:
+        return None
+    final = setup.run.beside(path)
+    if first_rank(lambda: is_made(export, final)) and not overwrite:
+        recorder.say(f"{path} is there already")
+        return final
+    parameters = dict(setup.model.parameters())
 
+    def values(name: str) -> Tensor | None:
+        parameter = parameters.get(setup.model.tied.get(name, name))
+        if parameter is None or setup.treatments[setup.model.tied.get(name, name)].frozen:
+            return None
+        with torch.no_grad():
+            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            return whole.detach().cpu()
 
-def full_values(setup: Setup) -> dict[str, Tensor]:
-    """Parameters by name, to be gathered one at a time."""
-    return dict(setup.model.parameters())
-
-
-def gathered(parameter: Tensor) -> Tensor:
-    """(shape) float32 all of a parameter, on the processor; every rank calls it."""
-    with torch.no_grad():
-        whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-        return whole.detach().to("cpu")
+    losses = Losses(
+        before=recorder.first.loss if recorder.first else None,
+        after=recorder.last.loss if recorder.last else None,
+        base=recorder.baseline.loss if recorder.baseline else None,
+    )
+    write_checkpoint(export, final, values, losses=losses, overwrite=overwrite)
+    recorder.say(f"wrote {path}")
+    return final

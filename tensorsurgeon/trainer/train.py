@@ -4,20 +4,22 @@ import hashlib
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from tensorsurgeon.checkpoint import Checkpoint, header_bytes, open_checkpoint
 from tensorsurgeon.errors import ResumeError
 from tensorsurgeon.trainer.data import TokenShards
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
+from tensorsurgeon.trainer.export import Export
 from tensorsurgeon.trainer.learner import Learner, make_learner
 from tensorsurgeon.trainer.loop import Loop
-from tensorsurgeon.trainer.metrics import Metrics
+from tensorsurgeon.trainer.metrics import Metrics, read_metrics
 from tensorsurgeon.trainer.model import LanguageModel
 from tensorsurgeon.trainer.objectives import NextToken, Objective, Preferred
 from tensorsurgeon.trainer.parallel import Ranks, joined
@@ -27,7 +29,7 @@ from tensorsurgeon.trainer.references import reference_log_probs
 from tensorsurgeon.trainer.report import write_report
 from tensorsurgeon.trainer.result import check_output, write_result
 from tensorsurgeon.trainer.resume import Saved, differences, discard, first_rank, held
-from tensorsurgeon.trainer.run_file import FREE, Run
+from tensorsurgeon.trainer.run_file import FREE, Run, RunFile
 from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
 from tensorsurgeon.trainer.seams import SeamProbe, find_seams
 from tensorsurgeon.trainer.setup import Setup, open_model, set_up
@@ -78,7 +80,7 @@ def train(
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(run.settings.engine))
         setup = set_up(run, device=ranks.device, ranks=ranks.size)
-        check_output(setup, overwrite=overwrite)
+        export = check_output(setup, overwrite=overwrite)
         stack.enter_context(held(run.folder))
         progress, metrics = None, None
         if ranks.is_first:
@@ -98,7 +100,7 @@ def train(
         loop = _make_loop(setup, ranks, saver, saved, recorder, metrics)
         with _signals(loop):
             number = loop.carry_on()
-        return _finish(setup, ranks, loop, recorder, number, overwrite=overwrite)
+        return _finish(setup, ranks, loop, recorder, export, number, overwrite=overwrite)
 
 
 def _forget(folder: Path) -> None:
@@ -121,6 +123,8 @@ def _make_loop(
 ) -> Loop:
     """The loop, where the run begins or goes on."""
     seconds = metrics.rewind(saved.step if saved else None) if metrics is not None else 0.0
+    if metrics is not None:
+        recorder.recall(read_metrics(setup.run.folder / METRICS_NAME))
     recorder.begin(resumed_at=saved.step if saved else None, seconds=seconds)
     probe = _make_probe(setup, ranks)
     _measure_base(setup, ranks, recorder, probe, fresh=saved is None)
@@ -224,8 +228,12 @@ def _check_same(run: Run, saved: Saved, configuration: Mapping[str, Any]) -> Non
     Raises:
         ResumeError: it is not; names every setting that differs.
     """
+    before = dict(saved.meta["run"])
+    with suppress(ValidationError):  # then the settings differ, as they shall
+        # Settings that an earlier version did not know have had their defaults.
+        before["settings"] = RunFile.model_validate(before["settings"]).model_dump(mode="json")
     free = {f"settings.{path}" for path in FREE}
-    if problems := differences(saved.meta["run"], configuration, free=free):
+    if problems := differences(before, configuration, free=free):
         error = ResumeError.of(problems)
         error.add_note(f"{saved.path} was saved by a run with other settings than {run.path}")
         error.add_note("'tensorsurgeon train --no-resume' begins anew, and forgets it")
@@ -250,14 +258,21 @@ def _signals(loop: Loop) -> Iterator[None]:
 
 
 def _finish(
-    setup: Setup, ranks: Ranks, loop: Loop, recorder: Recorder, number: int, *, overwrite: bool
+    setup: Setup,
+    ranks: Ranks,
+    loop: Loop,
+    recorder: Recorder,
+    export: Export | None,
+    number: int,
+    *,
+    overwrite: bool,
 ) -> Outcome:
     """The end of a run, or of this part of it: the checkpoint that comes out, and the report."""
     run = setup.run
     path = None
     if not number:
         loop.save(wait=True)
-        path = write_result(setup, ranks, recorder, overwrite=overwrite)
+        path = write_result(setup, export, recorder, overwrite=overwrite)
     recorder.end(loop.step, "terminated" if number else "finished")
     report = run.folder / REPORT_NAME
     if ranks.is_first:

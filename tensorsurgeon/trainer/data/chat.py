@@ -95,8 +95,9 @@ class ChatTemplate:
         # and last characters, and is wrong where one of these takes several tokens, or none.
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        render: Any = render_jinja_template
         with _explained(where):
-            texts, marks = render_jinja_template(
+            texts, marks = render(
                 conversations=[[dict(message) for message in messages]],
                 chat_template=self.source,
                 return_assistant_tokens_mask=True,
@@ -116,12 +117,9 @@ class ChatTemplate:
         return end + max(map(len, found), default=0)
 
     def _render(self, messages: Sequence[Message], where: str, **options: Any) -> str:
+        options |= {"chat_template": self.source, "tokenize": False}
         with _explained(where):
-            return str(
-                self.tokenizer.transformers.apply_chat_template(
-                    list(messages), tokenize=False, **options
-                )
-            )
+            return str(self.tokenizer.transformers.apply_chat_template(list(messages), **options))
 
 
 @contextmanager

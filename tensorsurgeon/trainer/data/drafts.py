@@ -71,8 +71,9 @@ def _rendered(tokenizer: Tokenizer, draft: Draft, encoded: Encoded) -> Document:
         learned |= inside
     # What comes after the last answer is no context of anything that is learned. Where the template
     # ends an answer with no control token, the model would never learn to stop.
-    last = int(np.flatnonzero(learned)[-1]) + 1
+    found = np.flatnonzero(learned)
+    last = int(found[-1]) + 1 if len(found) else len(learned)
     tokens, learned = encoded.tokens[:last], learned[:last]
-    if not special[last - 1]:
+    if not len(found) or not special[last - 1]:
         tokens, learned = np.append(tokens, tokenizer.end), np.append(learned, True)
     return Document(tokens=tokens, answers=learned)

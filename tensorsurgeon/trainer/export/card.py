@@ -47,7 +47,7 @@ def card_text(
         f"# {heading(title)}",
         _summary(export),
         *_picture(beside),
-        *_losses(losses),
+        *_losses(export.training.stage, losses),
         "No benchmark was run: how well it does at any task is not known from this.",
         *_surgery(export, beside),
         "## Run file",
@@ -103,14 +103,17 @@ def _picture(beside: Sequence[str]) -> Iterator[str]:
         yield f"![Where each layer came from]({LAYER_MAP_NAME})"
 
 
-def _losses(losses: Losses) -> Iterator[str]:
+def _losses(stage: str, losses: Losses) -> Iterator[str]:
     rows = (
         ("before the training", losses.before),
         ("after it", losses.after),
         ("the base model", losses.base),
     )
     if known := [(name, loss) for name, loss in rows if loss is not None]:
-        yield "Loss on tokens that were held out, all the same ones, in nats per token:"
+        if stage == "dpo":
+            yield "Loss of the preference on pairs that were held out, all the same ones, in nats:"
+        else:
+            yield "Loss on tokens that were held out, all the same ones, in nats per token:"
         lines = ["| | loss |", "| --- | --- |"]
         yield "\n".join(lines + [f"| {name} | {loss:.4f} |" for name, loss in known])
 

@@ -74,7 +74,8 @@ def axis_of(
     while (tick := first * step) <= high + 1e-9 * step:
         ticks.append(tick + 0.0)
         first += 1
-    labels = tuple(f"{label}{suffix}" for label in _labels(ticks, step, divisor))
+    written = zip(ticks, _labels(ticks, step, divisor), strict=True)
+    labels = tuple(f"{label}{suffix}" if tick else "0" for tick, label in written)
     return Axis(
         low=low, high=high, ticks=tuple(ticks), labels=labels, divisor=divisor, suffix=suffix
     )

@@ -15,7 +15,7 @@ MOST_POINTS = 1500
 """Of one line; a screen is no wider."""
 
 _MOST_GLYPHS = 100
-_MOST_MARKERS = 80
+_MOST_MARKERS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Line:
         name: what it is, for the legend.
         series: its points.
         style: classes of the style sheet: `c0` and so on for the run, `raw`, `smooth`, `held`.
-        marked: whether each point gets a marker.
+        marked: whether each point gets a marker, as long as they are few.
         labelled: whether its last value is written at its end.
     """
 
@@ -75,7 +75,8 @@ class Chart:
         title: what it shows.
         unit: of the values, as words.
         note: a sentence below; may be empty.
-        tall: whether it is a main one.
+        height: a class of the style sheet: `tall`, `middle` or none.
+        legend: to be shown instead of one of the lines' names.
     """
 
     key: str
@@ -88,7 +89,8 @@ class Chart:
     marks: Sequence[Mark] = ()
     glyphs: Sequence[Glyphs] = ()
     note: str = ""
-    tall: bool = False
+    height: str = ""
+    legend: Markup | None = None
 
     def draw(self) -> Markup:
         """The chart as a figure of the page."""
@@ -103,13 +105,11 @@ class Chart:
             data_x=_range(self.x),
             data_y=_range(self.y),
         )
-        frame = " ".join(
-            ["frame", *(["tall"] if self.tall else []), *(["labelled"] if ends else [])]
-        )
+        frame = " ".join(["frame", self.height, *(["labelled"] if ends else [])])
         heading = tag("h3", self.title, tag("span", f" {self.unit}", class_="unit"))
         return tag(
             "figure",
-            tag("figcaption", heading, self._legend()),
+            tag("figcaption", heading, self._legend() if self.legend is None else self.legend),
             tag("div", plot, class_=frame),
             tag("p", self.note, class_="note") if self.note else None,
             class_="chart",
@@ -135,7 +135,7 @@ class Chart:
             *marks,
             *(self._line(line) for line in self.lines if line.series),
             *levels,
-            *(self._markers(line) for line in self.lines if line.series and line.marked),
+            *(self._markers(line) for line in self.lines if _is_marked(line)),
             viewBox=f"0 0 {size} {size}",
             preserveAspectRatio="none",
             role="img",
@@ -160,7 +160,7 @@ class Chart:
         return tag("path", d=path, class_=style, data_name=line.name)
 
     def _markers(self, line: Line) -> Markup:
-        points = self._points(thinned(line.series, _MOST_MARKERS))
+        points = self._points(line.series)
         dots = "".join(f"M{point}h0" for point in points)
         ring = tag("path", d=dots, class_=f"ring {line.style}")
         return joined(ring, tag("path", d=dots, class_="hole"))
@@ -209,20 +209,17 @@ class Chart:
         ]
 
     def _legend(self) -> Markup | None:
-        entries = [
-            *((_sample(f"line {li.style}", li.marked), li.name) for li in self.lines if li.series),
-            *((_sample(f"level {level.style}"), level.name) for level in self.levels),
-            *((_sample(f"mark {mark.style}"), mark.name) for mark in self.marks),
-            *(
-                (tag("span", glyphs.character, class_=f"glyph {glyphs.style}"), glyphs.name)
-                for glyphs in self.glyphs
-                if glyphs.series
-            ),
+        """What is drawn; a line alone is what the title says."""
+        lines = [line for line in self.lines if line.series]
+        entries = [(line_sample(line), line.name) for line in lines] if len(lines) > 1 else []
+        entries += [(sample(f"level {level.style}"), level.name) for level in self.levels]
+        entries += [(sample(f"mark {mark.style}"), mark.name) for mark in self.marks]
+        entries += [
+            (tag("span", glyphs.character, class_=f"glyph {glyphs.style}"), glyphs.name)
+            for glyphs in self.glyphs
+            if glyphs.series
         ]
-        unique = list(dict.fromkeys(entries))
-        if len(unique) < 2:
-            return None
-        return tag("ul", *(tag("li", sample, name) for sample, name in unique), class_="legend")
+        return legend(entries)
 
     def _description(self) -> str:
         """The chart in words."""
@@ -270,18 +267,27 @@ def _coordinate(place: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _sample(style: str, marked: bool = False) -> Markup:
+def _is_marked(line: Line) -> bool:
+    return line.marked and 0 < len(line.series.xs) <= _MOST_MARKERS
+
+
+def legend(entries: Sequence[tuple[Markup, str]]) -> Markup | None:
+    """Samples and what they are, each once; None where there are none."""
+    items = (tag("li", drawn, name) for drawn, name in dict.fromkeys(entries))
+    return tag("ul", *items, class_="legend") if entries else None
+
+
+def line_sample(line: Line) -> Markup:
     """A bit of a line, for the legend."""
-    dot = (
+    return sample(f"line {line.style}", marked=_is_marked(line))
+
+
+def sample(style: str, *, marked: bool = False) -> Markup:
+    """A bit of anything drawn in a style."""
+    rings = (
         [tag("path", d="M13 5h0", class_=f"ring {style}"), tag("path", d="M13 5h0", class_="hole")]
         if marked
         else []
     )
-    return tag(
-        "svg",
-        tag("path", d="M1 5H25", class_=style),
-        *dot,
-        class_="sample",
-        viewBox="0 0 26 10",
-        aria_hidden="true",
-    )
+    line = tag("path", d="M1 5H25", class_=style)
+    return tag("svg", line, *rings, class_="sample", viewBox="0 0 26 10", aria_hidden="true")

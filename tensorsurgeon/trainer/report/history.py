@@ -117,9 +117,10 @@ class History:
         """Tokens trained on."""
         return max((event.tokens for event in self.steps), default=0)
 
-    def series(self, key: str) -> Series:
-        """A number of the steps, where it is finite, over tokens."""
-        return _series([(event.tokens, getattr(event, key)) for event in self.steps])
+    def series(self, key: str, *, skipped: bool = True) -> Series:
+        """A number of the steps, where it is finite, over tokens; of skipped ones or not."""
+        steps = [event for event in self.steps if skipped or not event.skipped]
+        return _series([(event.tokens, getattr(event, key)) for event in steps])
 
     def held_out(self, key: str = "loss") -> Series:
         """A number of the evaluations, where it is finite, over tokens."""

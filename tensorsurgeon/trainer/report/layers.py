@@ -167,7 +167,7 @@ def layer_figures(history: History) -> Markup | None:
     moved = LayerMap(
         key="moved",
         title="How far each layer moved",
-        unit="distance from its first weights, as a share of their norm",
+        unit="as a share of its norm",
         layers=layers,
         tokens=tokens,
         columns=[event.moved for event in events],

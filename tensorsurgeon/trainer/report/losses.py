@@ -1,9 +1,18 @@
 """The loss: of the run, of its controls and of the base model, and when the last was reached."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tensorsurgeon.trainer.report.axes import Axis, amount, axis_of
-from tensorsurgeon.trainer.report.charts import Chart, Level, Line, Mark
+from tensorsurgeon.trainer.report.charts import (
+    Chart,
+    Level,
+    Line,
+    Mark,
+    legend,
+    line_sample,
+    sample,
+)
 from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.report.markup import Markup, joined, tag
 from tensorsurgeon.trainer.report.series import Series, smoothed
@@ -14,6 +23,8 @@ COLORS = 7
 _SMOOTHED_FROM = 40
 """Steps from which on a smoothed line says more than the losses themselves."""
 
+_KINDS = ("training", "training, smoothed", "held-out")
+
 _ZOOM = 2.5
 """How much taller a close-up must show what it shows, to be worth its place."""
 
@@ -21,34 +32,65 @@ _ZOOM = 2.5
 def loss_figures(histories: Sequence[History], names: Sequence[str], x: Axis) -> Markup:
     """The loss over tokens, near the base's loss as well where the rest is far from it."""
     run = histories[0]
-    lines = [line for i in range(len(histories)) for line in _lines(histories[i], names[i], i)]
+    by_run = [list(_lines(history, f"c{i % COLORS}")) for i, history in enumerate(histories)]
+    lines = [
+        replace(line, name=f"{name}, {line.name}") if len(histories) > 1 else line
+        for name, drawn in zip(names, by_run, strict=True)
+        for line in drawn
+    ]
     # Raw losses lie behind everything else.
     lines.sort(key=lambda line: "raw" not in line.style)
     levels = []
     if run.base is not None and run.base.loss is not None:
         levels.append(Level(name=f"{run.base.name}, held-out", value=run.base.loss))
     values = [y for line in lines for y in line.series.ys] + [level.value for level in levels]
-    whole = axis_of(values)
-    near = _near(histories, levels, x)
-    charts = [(whole, "loss", "Loss")]
-    if near and whole.high - whole.low > _ZOOM * (near.high - near.low):
-        charts.append((near, "loss-near", "Loss, the last nine tenths larger"))
+    whole, near = axis_of(values), _near(histories, levels, x)
     marks = [*recovery_mark(run), *resumption_marks(run)]
-    return joined(
-        *(
-            Chart(
-                key=key,
-                title=title,
-                unit="nats per token",
-                x=x,
-                y=y,
-                lines=lines,
-                levels=levels,
-                marks=marks,
-                tall=True,
-            ).draw()
-            for y, key, title in charts
-        )
+    charts = [(whole, "loss", "Loss", "tall")]
+    if near and whole.high - whole.low > _ZOOM * (near.high - near.low):
+        charts = [
+            (whole, "loss", "Loss, all of it", "middle"),
+            (near, "loss-near", "Loss, the last nine tenths enlarged", "tall"),
+        ]
+    drawn = (
+        Chart(
+            key=key,
+            title=title,
+            unit="nats per token",
+            x=x,
+            y=y,
+            lines=lines,
+            levels=levels,
+            marks=marks,
+            height=height,
+            legend=Markup(),
+        ).draw()
+        for y, key, title, height in charts
+    )
+    return joined(_legend(by_run, names, levels, marks), *drawn)
+
+
+def _legend(
+    by_run: Sequence[Sequence[Line]],
+    names: Sequence[str],
+    levels: Sequence[Level],
+    marks: Sequence[Mark],
+) -> Markup | None:
+    """Runs by their colours, then kinds of lines, which are the same in all colours."""
+    runs = [(tag("i", class_=f"swatch c{i % COLORS}"), name) for i, name in enumerate(names)]
+    kinds = {line.name: line for lines in reversed(by_run) for line in lines if line.series}
+    gray = len(names) > 1
+    shown_as = (
+        replace(line, style=f"any {line.style.split(' ', 1)[1]}") if gray else line
+        for line in sorted(kinds.values(), key=lambda line: _KINDS.index(line.name))
+    )
+    return legend(
+        [
+            *(runs if gray else []),
+            *((line_sample(line), line.name) for line in shown_as),
+            *((sample(f"level {level.style}"), level.name) for level in levels),
+            *((sample(f"mark {mark.style}"), mark.name) for mark in marks),
+        ]
     )
 
 
@@ -66,22 +108,15 @@ def resumption_marks(history: History) -> Iterator[Mark]:
             yield Mark(x=history.tokens_at(step), name="resumed")
 
 
-def _lines(history: History, name: str, index: int) -> Iterator[Line]:
-    color = f"c{index % COLORS}"
+def _lines(history: History, color: str) -> Iterator[Line]:
     training, held_out = history.series("loss"), history.held_out()
     if len(training.xs) >= _SMOOTHED_FROM:
-        yield Line(name=f"{name}, training", series=training, style=f"{color} raw")
-        smooth = smoothed(training)
-        yield Line(name=f"{name}, training, smoothed", series=smooth, style=f"{color} smooth")
+        yield Line(name="training", series=training, style=f"{color} raw")
+        smooth = smoothed(history.series("loss", skipped=False))
+        yield Line(name="training, smoothed", series=smooth, style=f"{color} smooth")
     else:
-        yield Line(name=f"{name}, training", series=training, style=f"{color} smooth")
-    yield Line(
-        name=f"{name}, held-out",
-        series=held_out,
-        style=f"{color} held",
-        marked=True,
-        labelled=True,
-    )
+        yield Line(name="training", series=training, style=f"{color} smooth")
+    yield Line(name="held-out", series=held_out, style=f"{color} held", marked=True, labelled=True)
 
 
 def _near(histories: Sequence[History], levels: Sequence[Level], x: Axis) -> Axis | None:
@@ -89,9 +124,9 @@ def _near(histories: Sequence[History], levels: Sequence[Level], x: Axis) -> Axi
     late = x.low + (x.high - x.low) / 10
     values = [level.value for level in levels]
     for history in histories:
-        for series in (smoothed(history.series("loss")), history.held_out()):
+        for series in (smoothed(history.series("loss", skipped=False)), history.held_out()):
             values += [y for x, y in zip(series.xs, series.ys, strict=True) if x >= late]
-    return axis_of(values, margin=0.1) if len(values) > 1 else None
+    return axis_of(values, margin=0.2) if len(values) > 1 else None
 
 
 def comparison(histories: Sequence[History], names: Sequence[str]) -> Markup | None:

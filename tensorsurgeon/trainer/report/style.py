@@ -80,6 +80,7 @@ section { margin-top: 44px; padding-top: 22px; border-top: 1px solid var(--hair)
 .three { grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)) }
 .chart { margin: 0 0 28px; min-width: 0; break-inside: avoid }
 .pair .chart, .three .chart { margin: 0 }
+.legend + .chart, .legend + .pair { margin-top: 18px }
 .chart + .wide { margin-top: 4px }
 figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 4px 20px;
   margin-bottom: 10px; align-items: baseline }
@@ -91,7 +92,8 @@ figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap
 .frame.labelled { padding-right: 56px }
 .plot { position: relative; height: 190px; touch-action: pan-y }
 .three .plot { height: 150px }
-.tall .plot { height: 330px }
+.middle .plot { height: 210px }
+.tall .plot { height: 340px }
 .plot svg, .kinds svg, .bars svg { position: absolute; inset: 0; width: 100%; height: 100%;
   overflow: hidden; pointer-events: none; display: block }
 .plot span, .kinds span, .bars span { position: absolute; font-size: 12px; line-height: 1;
@@ -106,6 +108,7 @@ span.glyph.skipped { color: var(--bad); font-weight: 700; font-size: 11px }
 path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round;
   stroke-linecap: round }
 .grid { stroke: var(--hair); stroke-width: 1; stroke-linecap: butt }
+.any { stroke: var(--ink) }
 .line { stroke-width: 1.75 }
 .raw { stroke-width: 1; opacity: .32 }
 .thin { stroke-width: 1 }
@@ -119,13 +122,14 @@ path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round;
 .mark.resumed { stroke: var(--muted); stroke-dasharray: 1.5 3 }
 .mark.passed { stroke: var(--good) }
 .map { display: grid; grid-template-columns: 12px minmax(0, 3.4fr) minmax(0, 1fr); column-gap: 6px;
-  padding: 0 10px 24px 30px }
+  padding: 0 14px 24px 30px }
 .map.single { grid-template-columns: 12px minmax(0, 1fr) }
 .kinds, .bars { position: relative }
 .map > div, .map .plot { height: var(--height) }
 .cells { background: repeating-linear-gradient(135deg, var(--paper) 0 3px, var(--hair) 3px 4px) }
 .shades path { stroke-width: 1.02; vector-effect: none; stroke-linecap: butt }
-.bars { margin-left: 8px }
+.bars { margin-left: 10px }
+.bars span.x:first-of-type { transform: none }
 path.seam { stroke: var(--seam); stroke-width: 1.5; stroke-linecap: butt }
 .kind.copied, .bar.copied { fill: var(--copied) }
 .kind.merged, .bar.merged { fill: var(--merged) }

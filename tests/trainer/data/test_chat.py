@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import Replace
 
 from tensorsurgeon.errors import DataError
 from tensorsurgeon.trainer.data.chat import ChatTemplate
@@ -173,6 +174,14 @@ def test_a_template_that_ends_no_answer_gets_an_end_that_is_learned(tmp_path: Pa
     assert learned_runs(tokenizer, document) == ["Four.\n</s>"]
 
 
+def test_an_answer_that_has_no_token_at_all_still_ends(tmp_path: Path) -> None:
+    folder = make_tokenizer(tmp_path / "tokenizer", template=ENDLESS.replace(" + '\n'", ""))
+    tokenizer = load_tokenizer(folder)
+    tokenizer.transformers.backend_tokenizer.normalizer = Replace("x", "")
+    document = chat(tokenizer, [CONVERSATION[0], {"role": "assistant", "content": "x"}])
+    assert learned_runs(tokenizer, document) == ["</s>"]
+
+
 def test_a_template_that_renders_the_past_in_another_way_is_refused_with_the_way_out(
     tmp_path: Path,
 ) -> None:
@@ -204,8 +213,11 @@ def test_a_template_that_fails_is_told_with_the_record(
 
 
 def test_a_tokenizer_without_a_template_is_refused(byte_tokenizer: Path) -> None:
+    tokenizer = load_tokenizer(byte_tokenizer)
     with pytest.raises(DataError, match="no chat template"):
-        chat(load_tokenizer(byte_tokenizer), CONVERSATION)
+        chat(tokenizer, CONVERSATION)
+    with pytest.raises(DataError, match="no chat template"):
+        pair(tokenizer, {"prompt": "a", "chosen": CONVERSATION[1:2], "rejected": CONVERSATION[3:4]})
 
 
 def test_records_with_nothing_to_learn_are_left_out(smollm2_tokenizer: Tokenizer) -> None:

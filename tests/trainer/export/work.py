@@ -1,0 +1,58 @@
+"""What each rank of several does in the tests: writes a model whose parameters are sharded."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+from tensorsurgeon.trainer.export import write_checkpoint
+from tests.trainer.export.models import export_of, tensors_of
+from tests.trainer.saving.ranks import outcomes
+
+BROKEN = "model.layers.3.mlp.up_proj.weight"
+
+
+def trained(folder: Path) -> dict[str, Tensor]:
+    """Values of a training, by name."""
+    chance = torch.Generator().manual_seed(8)
+    return {
+        name: tensor.float() + 0.1 * torch.randn(tensor.shape, generator=chance)
+        for name, tensor in tensors_of(folder).items()
+    }
+
+
+def write(folder: Path, final: Path, broken: bool = False) -> list[str]:
+    """Writes the training's result; the tensors that were gathered."""
+    values = trained(folder)
+    if broken:
+        values[BROKEN][1, 1] = torch.inf
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    sharded = {name: distribute_tensor(whole, mesh, [Shard(0)]) for name, whole in values.items()}
+    gathered: list[str] = []
+
+    def full(name: str) -> Tensor:
+        gathered.append(name)
+        tensor = sharded[name]
+        assert isinstance(tensor, DTensor)
+        return tensor.full_tensor()
+
+    write_checkpoint(export_of(folder), final, full)
+    return gathered
+
+
+if __name__ == "__main__":
+    # On a disk of its own, of which so many bytes are left: how the ranks end, and what is there.
+    source, disk = map(Path, sys.argv[1:3])
+    ballast, told = disk / "ballast", []
+    for left in map(int, sys.argv[3:]):
+        ballast.write_bytes(b" " * (shutil.disk_usage(disk).free - left))
+        ends = outcomes(2, write, source, disk / "out")
+        ballast.unlink()
+        there = sorted(path.name for path in disk.iterdir())
+        told.append({"ends": [[type(end).__name__, str(end)] for end in ends], "there": there})
+    print(json.dumps(told))
