@@ -9,14 +9,13 @@ Not every model of transformers heeds the positions. `check_packable` refuses wh
 beforehand not to, and `check_isolation` asks the model itself.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 from tensorsurgeon.errors import TrainingError
@@ -48,6 +47,9 @@ _SUPPORT = {
 }
 """What a class of transformers must say of itself. One made for flash attention gives its sliding
 windows as numbers, not by a mask alone; one that sdpa does not do for has scores of its own."""
+
+_GROUPED = {"enable_gqa": True} if torch.__version__ >= "2.12" else {}
+"""That heads may share keys, which torch 2.11's kernel does without being told."""
 
 _PROBED = 16
 """Tokens of a document that `check_isolation` tries."""
@@ -148,6 +150,9 @@ def _obstacle_to_varlen(config: Any, device: torch.device, dtype: torch.dtype) -
         return "it needs a GPU of compute capability 8.0"
     if getattr(config, "kv_lora_rank", None) is not None:
         return "on a GPU, queries and values must be of one size"
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size % 8 or size > 256:
+        return f"on a GPU, heads must be of a multiple of 8 up to 256, and they are of {size}"
     return ""
 
 
@@ -297,7 +302,7 @@ def varlen_attention(
         )
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, scale=scaling, window=sliding_window)
-    return out.view(*shape, *out.shape[1:]), None
+    return out.reshape(*shape, *out.shape[1:]), None
 
 
 def _by_kernel(
@@ -310,9 +315,7 @@ def _by_kernel(
     scale: float | None,
     window: int | None,
 ) -> Tensor:
-    from torch.nn.attention import varlen
-
-    kernel: Any = varlen.varlen_attn
+    kernel: Any = varlen_attn
     # It counts the tokens to the left of the one that looks.
     left = -1 if window is None else window - 1
     out: Tensor = kernel(
@@ -325,18 +328,9 @@ def _by_kernel(
         longest,
         scale=scale,
         window_size=(left, 0),
-        **_grouped(),
+        **_GROUPED,
     )
     return out
-
-
-@cache
-def _grouped() -> dict[str, bool]:
-    """That heads share keys; torch 2.11 does not want to be told."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    known = "enable_gqa" in inspect.signature(varlen_attn).parameters
-    return {"enable_gqa": True} if known else {}
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

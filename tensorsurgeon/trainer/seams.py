@@ -55,12 +55,12 @@ class SeamProbe:
 
     Args:
         seams: of the model that is trained.
-        batch: this rank's tokens, on the device.
+        batches: this rank's tokens, on the device; as many batches on every rank.
     """
 
-    def __init__(self, seams: Sequence[Seam], batch: Batch) -> None:
+    def __init__(self, seams: Sequence[Seam], batches: Sequence[Batch]) -> None:
         self._seams = tuple(seams)
-        self._batch = batch
+        self._batches = tuple(batches)
         self._accustomed: dict[int, Tensor] = {}
 
     @property
@@ -79,8 +79,19 @@ class SeamProbe:
         self._keep(learner, layers, {k: v for k, v in missing.items() if v < len(layers)})
 
     def _keep(self, learner: Learner, layers: nn.ModuleList, wanted: Mapping[int, int]) -> None:
-        inputs = inputs_of(learner, layers, set(wanted.values()), self._batch)
+        inputs = self._inputs(learner, layers, set(wanted.values()))
         self._accustomed |= {seam: inputs[layer].cpu() for seam, layer in wanted.items()}
+
+    def _inputs(
+        self, learner: Learner, layers: nn.ModuleList, wanted: set[int]
+    ) -> dict[int, Tensor]:
+        """(N, d) what goes into some layers at all tokens that have a successor to predict."""
+        found: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
+        for batch in self._batches:
+            real = (batch.labels != IGNORED).flatten()
+            for layer, hidden in inputs_of(learner, layers, wanted, batch).items():
+                found[layer].append(hidden.flatten(0, 1)[real.to(hidden.device)].float())
+        return {layer: torch.cat(parts) for layer, parts in found.items()}
 
     def measure(
         self, learner: Learner, layers: nn.ModuleList, ranks: Ranks
@@ -89,12 +100,10 @@ class SeamProbe:
         known = [seam for seam in self._seams if seam.layer in self._accustomed]
         if not known:
             return []
-        inputs = inputs_of(learner, layers, {seam.layer for seam in known}, self._batch)
-        real = self._batch.labels.flatten() != IGNORED
+        inputs = self._inputs(learner, layers, {seam.layer for seam in known})
         sums = torch.zeros(len(known), 4, dtype=torch.float64, device=ranks.device)
         for row, seam in zip(sums, known, strict=True):
-            was = self._accustomed[seam.layer].to(ranks.device).float().flatten(0, 1)[real]
-            now = inputs[seam.layer].float().flatten(0, 1)[real]
+            was, now = self._accustomed[seam.layer].to(ranks.device), inputs[seam.layer]
             cosine = nn.functional.cosine_similarity(now, was, dim=-1)
             row[0], row[1], row[2] = cosine.sum(), now.norm(dim=-1).sum(), was.norm(dim=-1).sum()
             row[3] = len(now)

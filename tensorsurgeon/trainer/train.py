@@ -38,6 +38,9 @@ from tensorsurgeon.writing import Disk
 METRICS_NAME = "metrics.jsonl"
 REPORT_NAME = "report.html"
 
+_PROBED = 4
+"""Held-out samples that the seams are looked at with; what goes into them there is kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -177,13 +180,12 @@ def _frozen_learner(
 
 
 def _make_probe(setup: Setup, ranks: Ranks) -> SeamProbe | None:
-    """A look at the seams on the first held-out samples; None where there is nothing to look at."""
+    """A look at the seams on a few held-out samples; None where there is nothing to look at."""
     seams = find_seams(setup.layer_map)
     if not seams or setup.held_out is None:
         return None
-    samples = setup.held_out.samples
-    batch = next(shares(samples[: ranks.size], ranks, 1)).to(ranks.device)
-    return SeamProbe(seams, batch)
+    samples = setup.held_out.samples[:_PROBED]
+    return SeamProbe(seams, [batch.to(ranks.device) for batch in shares(samples, ranks, 1)])
 
 
 def _measure_base(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tensorsurgeon.errors import DataError
 from tensorsurgeon.trainer.data.dataset_records import DatasetName, read_dataset
-from tensorsurgeon.trainer.data.formats import FormatName, content_of, find_format
+from tensorsurgeon.trainer.data.formats import Format, FormatName, content_of, find_format
 from tensorsurgeon.trainer.data.index import TokenIndex
 from tensorsurgeon.trainer.data.shard_writer import SHARD_SIZE, ShardWriter, writing_shards
-from tensorsurgeon.trainer.data.texts import Record, Split, find_files, read_records
+from tensorsurgeon.trainer.data.texts import Files, Record, Split, find_files, read_records
 from tensorsurgeon.trainer.data.tokenizer import load_tokenizer
 
 DOCUMENT_LIMIT = 8 << 20
@@ -101,51 +101,35 @@ def prepare(
     """
     began = time.monotonic()
     loaded = load_tokenizer(tokenizer)
-    form_of = find_format(form, loaded, field)
+    made = find_format(form, loaded, field)
     files = find_files(inputs) if inputs or dataset is None else None
-    skipped: Counter[str] = Counter()
-    sources = [*inputs, tokenizer]
-
-    def records() -> Iterator[Record]:
-        if files is not None:
-            text_split = split if form == "text" else None
-            fields, optional = form_of.fields, form_of.optional
-            yield from read_records(files, fields, optional=optional, split=text_split)
-        if dataset is not None:
-            yield from read_dataset(dataset)
-
+    records = _records(files, dataset, made, split if form == "text" else None)
     with ExitStack() as stack:
 
         def open_writer(final: Path) -> ShardWriter:
             return stack.enter_context(
                 writing_shards(
                     final,
-                    kind=form_of.kind,
+                    kind=made.kind,
                     tokenizer=loaded.digest,
                     vocabulary=loaded.vocabulary,
                     end_of_document=loaded.end,
-                    sources=sources,
+                    sources=[*inputs, tokenizer],
                     shard_size=shard_size,
                     overwrite=overwrite,
                 )
             )
 
+        def writer_of(record: Record) -> ShardWriter:
+            if aside is None or held_out is None:
+                return kept
+            chosen = _is_chosen(content_of(made, record), held_out.fraction, seed)
+            return aside if chosen else kept
+
         kept = open_writer(output)
         aside = open_writer(held_out.output) if held_out else None
-        tokens = 0
-        for batch in _batches(records(), form_of.fields):
-            for record, made in zip(batch, form_of.encode(batch), strict=True):
-                if isinstance(made, str):
-                    skipped[made] += 1
-                    continue
-                tokens += sum(len(document.tokens) for document in made)
-                chosen = held_out is not None and _is_chosen(
-                    content_of(form_of, record), held_out.fraction, seed
-                )
-                (aside if aside is not None and chosen else kept).add(made)
-            if told is not None:
-                known = files if dataset is None else None
-                told(known.done if known else 0, known.nbytes if known else 0, tokens)
+        known = files if dataset is None else None
+        skipped = _write(records, made, writer_of, known, told)
         index = _finished(kept, output, skipped)
         index_aside = _finished(aside, held_out.output, skipped) if held_out and aside else None
     return Prepared(
@@ -155,6 +139,37 @@ def prepare(
         left_out=files.left_out if files else {},
         seconds=time.monotonic() - began,
     )
+
+
+def _records(
+    files: Files | None, dataset: DatasetName | None, form: Format, split: Split | None
+) -> Iterator[Record]:
+    if files is not None:
+        yield from read_records(files, form.fields, optional=form.optional, split=split)
+    if dataset is not None:
+        yield from read_dataset(dataset)
+
+
+def _write(
+    records: Iterable[Record],
+    form: Format,
+    writer_of: Callable[[Record], ShardWriter],
+    files: Files | None,
+    told: Told | None,
+) -> Counter[str]:
+    """Write every record's documents; counts those that have none by the reason."""
+    skipped: Counter[str] = Counter()
+    tokens = 0
+    for batch in _batches(records, form.fields):
+        for record, made in zip(batch, form.encode(batch), strict=True):
+            if isinstance(made, str):
+                skipped[made] += 1
+            else:
+                tokens += sum(len(document.tokens) for document in made)
+                writer_of(record).add(made)
+        if told is not None:
+            told(files.done if files else 0, files.nbytes if files else 0, tokens)
+    return skipped
 
 
 def _finished(writer: ShardWriter, final: Path, skipped: Counter[str]) -> TokenIndex:

@@ -65,7 +65,7 @@ def find_files(inputs: Sequence[Path]) -> Files:
     taken whatever it is called.
 
     Raises:
-        DataError: one is not there, or nothing is.
+        DataError: one is not there, or twice, or nothing is.
     """
     paths: list[Path] = []
     left_out: dict[str, int] = {}
@@ -82,6 +82,12 @@ def find_files(inputs: Sequence[Path]) -> Files:
         known = ", ".join(sorted(_TEXTS | _LINES | _PARQUET))
         where = ", ".join(map(str, inputs))
         raise DataError("no file to read", where=where, fix=f"known: {known}, and each with .gz")
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            fix = "name it once; a source's weight makes it count for more"
+            raise DataError("is given twice", where=str(path), fix=fix)
+        seen.add(path.resolve())
     return Files(paths=tuple(paths), nbytes=sum(map(_size, paths)), left_out=left_out)
 
 

@@ -101,9 +101,9 @@ def _unit(unit: str, largest: float) -> tuple[float, str]:
 
 
 def _nice(step: float) -> float:
-    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is no less."""
+    """1, 2, 2.5 or 5 times a power of ten: the smallest that is not much less."""
     power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999)
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.75)
 
 
 def _labels(ticks: list[float], step: float, divisor: float) -> list[str]:
@@ -127,7 +127,8 @@ def significant(value: float, digits: int = 3) -> str:
     """A number for people: so many digits, thousands apart, no more zeros than needed."""
     if not value:
         return "0"
-    size = math.floor(math.log10(abs(value)))
+    # Of the rounded value: 9.999 in three digits is 10.0.
+    size = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if -4 <= size < 7:
         return f"{value:,.{max(digits - 1 - size, 0)}f}"
     return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
@@ -137,3 +138,8 @@ def amount(value: float, unit: str = "count") -> str:
     """A number of tokens, parameters or bytes for people: `12.3M`, `4.1 GB`."""
     divisor, suffix = _unit(unit, abs(value) * 1.0005)
     return f"{significant(value / divisor)}{suffix}" if divisor > 1 else f"{value:,.0f}{suffix}"
+
+
+def signed(change: float) -> str:
+    """A difference of losses, with its sign."""
+    return f"{change:+.3f}".replace("-", "\N{MINUS SIGN}")

@@ -202,16 +202,19 @@ class Chart:
             return []
         wanted += [(self.y.percent(lv.value), lv.value, lv.style) for lv in self.levels]
         wanted.sort(reverse=True)
-        tops = kept_apart([100 - place for place, _, _ in wanted], least=5.5)
+        tops = kept_apart(
+            [100 - place for place, _, _ in wanted], least=5.5 if self.height == "tall" else 8
+        )
         return [
             tag("span", f"{value:.3f}", class_=f"end {style}", style=f"top:{short(top)}%")
             for top, (_, value, style) in zip(tops, wanted, strict=True)
         ]
 
     def _legend(self) -> Markup | None:
-        """What is drawn; a line alone is what the title says."""
+        """What is drawn; a line that is what the title says goes without."""
         lines = [line for line in self.lines if line.series]
-        entries = [(line_sample(line), line.name) for line in lines] if len(lines) > 1 else []
+        alone = len(lines) == 1 and lines[0].name == self.title
+        entries = [] if alone else [(line_sample(line), line.name) for line in lines]
         entries += [(sample(f"level {level.style}"), level.name) for level in self.levels]
         entries += [(sample(f"mark {mark.style}"), mark.name) for mark in self.marks]
         entries += [

@@ -45,6 +45,7 @@ class RunEvent(_Form):
     sequence_length: Count
     world_size: Count
     device: Text
+    precision: Text = ""
     peak_flops: Measured = None
     versions: Mapping[Text, Text] = {}
     resumed_at: Count | None = None

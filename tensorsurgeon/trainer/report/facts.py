@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tensorsurgeon.trainer.progress import duration
-from tensorsurgeon.trainer.report.axes import amount, significant
+from tensorsurgeon.trainer.report.axes import amount, signed, significant
 from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.report.markup import Markup, joined, shown, tag
 
@@ -54,7 +54,7 @@ def _losses(history: History) -> Iterator[Markup]:
     yield _card("Loss before", f"{losses.ys[0]:.3f}", before)
     if len(losses.xs) > 1:
         change = losses.ys[-1] - losses.ys[0]
-        note = f"{kind}, after {amount(losses.xs[-1])} tokens: {_signed(change)}"
+        note = f"{kind}, after {amount(losses.xs[-1])} tokens: {signed(change)}"
         yield _card("Loss after", f"{losses.ys[-1]:.3f}", note, "c0")
 
 
@@ -67,13 +67,13 @@ def _base(history: History) -> Iterator[Markup]:
     yield _card("The base model's loss", f"{base.loss:.3f}", note)
     if not held_out:
         return
-    last = f"at the end {_signed(held_out.ys[-1] - base.loss)} to the base"
+    last = f"{signed(held_out.ys[-1] - base.loss)} to the base at the end"
     recovery = history.recovery()
     if recovery:
         value = f"{amount(recovery.tokens)} tokens"
-        note = f"step {recovery.step:,}; still above at {amount(recovery.above)}; {last}"
+        note = f"at step {recovery.step:,}, not yet at {amount(recovery.above)}; {last}"
         if not recovery.lasting:
-            note += "; above again since"
+            note += "; in between above it again"
         yield _card("Base's loss passed after", value, note, "good")
     elif history.was_above_base:
         value = f"not in {amount(history.tokens)} tokens"
@@ -95,6 +95,8 @@ def _facts(history: History) -> Iterator[tuple[str, str]]:
     yield "Sequence length", f"{run.sequence_length:,} tokens"
     yield "Tokens", f"{history.tokens:,}"
     yield "Device", _device(history)
+    if run.precision:
+        yield "Computed in", run.precision
     if run.peak_flops:
         yield "Stated peak", f"{significant(run.peak_flops / 1e12)} TFLOP/s a device"
     if history.steps:
@@ -141,7 +143,3 @@ def _state(history: History) -> str:
 
 def _count(number: int, name: str) -> str:
     return f"{number:,} {name}{'s' * (number != 1)}"
-
-
-def _signed(change: float) -> str:
-    return f"{change:+.3f}".replace("-", "\N{MINUS SIGN}")

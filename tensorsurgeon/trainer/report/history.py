@@ -1,5 +1,6 @@
 """What happened in a training, put in order from its metrics."""
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,10 +104,15 @@ class History:
         )
 
     def tokens_at(self, step: int) -> int:
-        """Tokens trained on after a step; where that is not on record, by the tokens of one."""
-        if step == 0:
-            return 0
-        return self._tokens.get(step, step * self.run.tokens_per_step)
+        """Tokens trained on after a step; where it is not on record, from the last that is."""
+        known = self._tokens
+        if step in known:
+            return known[step]
+        at = bisect(self.steps, step, key=lambda event: event.step)
+        last = self.steps[at - 1] if at else None
+        return (last.tokens if last else 0) + self.run.tokens_per_step * (
+            step - (last.step if last else 0)
+        )
 
     @cached_property
     def _tokens(self) -> dict[int, int]:

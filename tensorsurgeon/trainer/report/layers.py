@@ -172,19 +172,21 @@ def layer_figures(history: History) -> Markup | None:
         tokens=tokens,
         columns=[event.moved for event in events],
     )
-    frozen = any(None in event.gradient_norms for event in events)
+    # Before the first step no layer has a gradient.
+    after = [event for event in events if any(norm is not None for norm in event.gradient_norms)]
+    frozen = any(None in event.gradient_norms for event in after)
     gradients = LayerMap(
         key="gradients",
         title="Gradient norm of each layer",
         unit="before clipping",
         layers=layers,
-        tokens=tokens,
-        columns=[event.gradient_norms for event in events],
+        tokens=[history.tokens_at(event.step) for event in after],
+        columns=[event.gradient_norms for event in after],
         note="Blank: no gradient, as in a layer that is frozen." if frozen else "",
     )
     return joined(
         _kinds_legend(layers),
-        tag("div", moved.draw(), gradients.draw(), class_="pair"),
+        tag("div", moved.draw(), gradients.draw() if after else None, class_="pair"),
         _table(history),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tensorsurgeon.trainer.report.axes import Axis, amount, axis_of
+from tensorsurgeon.trainer.report.axes import Axis, amount, axis_of, signed
 from tensorsurgeon.trainer.report.charts import (
     Chart,
     Level,
@@ -32,6 +32,8 @@ _ZOOM = 2.5
 def loss_figures(histories: Sequence[History], names: Sequence[str], x: Axis) -> Markup:
     """The loss over tokens, near the base's loss as well where the rest is far from it."""
     run = histories[0]
+    if not any(history.series("loss") or history.held_out() for history in histories):
+        return tag("p", "No loss is on record yet.")
     by_run = [list(_lines(history, f"c{i % COLORS}")) for i, history in enumerate(histories)]
     lines = [
         replace(line, name=f"{name}, {line.name}") if len(histories) > 1 else line
@@ -56,7 +58,7 @@ def loss_figures(histories: Sequence[History], names: Sequence[str], x: Axis) ->
         Chart(
             key=key,
             title=title,
-            unit="nats per token",
+            unit="nats per pair" if run.run.stage == "dpo" else "nats per token",
             x=x,
             y=y,
             lines=lines,
@@ -137,12 +139,15 @@ def comparison(histories: Sequence[History], names: Sequence[str]) -> Markup | N
     differ = any(history.losses and history.losses.xs[-1] != common for history in histories)
     names_of_columns = ["Run", "Parameters", "Tokens", "Loss before", "Loss after"]
     names_of_columns += [f"at {amount(common)} tokens"] if differ else []
+    base = histories[0].base.loss if histories[0].base else None
+    names_of_columns += ["against the base's"] if base is not None else []
     rows = []
     for index, (history, name) in enumerate(zip(histories, names, strict=True)):
         losses = history.losses
         cells = [amount(history.run.parameters), amount(history.tokens)]
         cells += [_loss(losses, 0), _loss(losses, -1)]
         cells += [_at(losses, common)] if differ else []
+        cells += [signed(losses.ys[-1] - base) if losses else "none"] if base is not None else []
         swatch = tag("i", class_=f"swatch c{index % COLORS}")
         header = tag("th", swatch, name, scope="row")
         rows.append(tag("tr", header, *(tag("td", cell, class_="number") for cell in cells)))

@@ -12,7 +12,7 @@ from tensorsurgeon.trainer.report.facts import header, headline, run_facts
 from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.report.layers import layer_figures
 from tensorsurgeon.trainer.report.losses import comparison, loss_figures
-from tensorsurgeon.trainer.report.markup import Markup, joined, shown, tag
+from tensorsurgeon.trainer.report.markup import Markup, shown, tag
 from tensorsurgeon.trainer.report.script import SCRIPT
 from tensorsurgeon.trainer.report.seams import seam_figures
 from tensorsurgeon.trainer.report.steps import (
@@ -77,9 +77,8 @@ def report_page(histories: Sequence[History], *, title: str) -> str:
         _section("The run", run_facts(run)),
     )
     body = tag("main", header(run, title), headline(run), *sections)
-    return (
-        f"<!doctype html>\n{tag('html', _head(title), tag('body', body, _script()), lang='en')}\n"
-    )
+    content = tag("body", body, tag("script", Markup(SCRIPT)))
+    return f"<!doctype html>\n{tag('html', _head(title), content, lang='en')}\n"
 
 
 def _section(name: str, *parts: Markup | None) -> Markup | None:
@@ -111,7 +110,3 @@ def _head(title: str) -> Markup:
         tag("title", shown(title)),
         tag("style", Markup(STYLE)),
     )
-
-
-def _script() -> Markup:
-    return joined(tag("script", Markup(SCRIPT)))

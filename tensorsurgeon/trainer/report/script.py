@@ -3,7 +3,7 @@
 SCRIPT = """
 'use strict';
 const digits = (value, suffix) => Number(value.toPrecision(4)).toLocaleString('en',
-  {maximumSignificantDigits: 4}) + (suffix === '%' ? '%' : suffix ? ' ' + suffix : '');
+  {maximumSignificantDigits: 4}) + (suffix.length > 1 ? ' ' : '') + suffix;
 const tiny = value => Math.abs(value) < 1e-3 && value !== 0 ? value.toExponential(2) : null;
 const axis = text => {
   const [low, high, suffix] = text.split(' ');

@@ -53,7 +53,7 @@ def _chart(history: History, named: list[int], key: str, title: str, x: Axis) ->
         title=title,
         unit="1 is the same",
         x=x,
-        y=axis_of([*values, 1.0]),
+        y=axis_of([*values, 1.0], count=4),
         lines=lines,
         levels=[Level(name="as in its own model", value=1.0)],
     ).draw()

@@ -59,10 +59,11 @@ def thinned(series: Series, limit: int) -> Series:
 def smoothed(series: Series) -> Series:
     """A moving average taken twice, over about a twentieth of the series.
 
-    It looks as far ahead as back, so that it does not lag behind; near the ends as far as there is.
-    So the first and the last point stay, and a straight line stays as it is.
+    It looks as far ahead as back, so that it does not lag behind. At the start, where a loss falls
+    fastest, that is no further than there is behind: the first point stays. At the end there is
+    less and less ahead, but as much behind, so that the last point is no more noisy than others.
     """
-    half = max(len(series.ys) // 80, 1)
+    half = max(len(series.ys) // 40, 1)
     return Series(xs=series.xs, ys=_averaged(_averaged(series.ys, half), half))
 
 
@@ -75,7 +76,8 @@ def _averaged(values: Sequence[float], half: int) -> list[float]:
     low, high = min(values), max(values)
     averages = []
     for i in range(len(values)):
-        reach = min(half, i, len(values) - 1 - i)
-        total = sums[i + reach + 1] - sums[i - reach]
-        averages.append(min(max(middle + total / (2 * reach + 1), low), high))
+        back = min(half, i)
+        ahead = min(back, len(values) - 1 - i)
+        total = sums[i + ahead + 1] - sums[i - back]
+        averages.append(min(max(middle + total / (back + ahead + 1), low), high))
     return averages

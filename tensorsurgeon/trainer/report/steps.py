@@ -6,7 +6,7 @@ from tensorsurgeon.trainer.report.axes import Axis, axis_of, significant
 from tensorsurgeon.trainer.report.charts import Chart, Glyphs, Line
 from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.report.losses import resumption_marks
-from tensorsurgeon.trainer.report.markup import Markup, joined, tag
+from tensorsurgeon.trainer.report.markup import Markup, tag
 from tensorsurgeon.trainer.report.series import Series
 
 _REASONS = {
@@ -15,24 +15,28 @@ _REASONS = {
 }
 
 
-def optimisation_figures(history: History, x: Axis) -> Markup:
-    """Learning rate and gradient norm, with the steps that were skipped."""
+def optimisation_figures(history: History, x: Axis) -> Markup | None:
+    """Learning rate and gradient norm, with the steps that were skipped; None before the first."""
+    if not history.steps:
+        return None
     rate, norm = history.series("learning_rate"), history.series("gradient_norm")
-    y = axis_of(norm.ys, zero=True, robust=True)
+    y = axis_of(norm.ys, zero=True, robust=True, count=4)
     above = [value for value in norm.ys if value > y.high]
     note = ""
     if above:
         values = "1 value is" if len(above) == 1 else f"{len(above)} values are"
         note = f"{values} above this axis, the highest {significant(max(above))}."
     charts = (
-        _simple(history, x, rate, "rate", "Learning rate", "", axis_of(rate.ys, zero=True)),
+        _simple(
+            history, x, rate, "rate", "Learning rate", "", axis_of(rate.ys, zero=True, count=4)
+        ),
         Chart(
             key="norm",
             title="Gradient norm",
             unit="before clipping",
             x=x,
             y=y,
-            lines=[Line(name="gradient norm", series=norm, style="c0 thin")],
+            lines=[Line(name="Gradient norm", series=norm, style="c0 thin")],
             marks=list(resumption_marks(history)),
             glyphs=list(_skipped(history, y)),
             note=note,
@@ -68,23 +72,24 @@ def preference_figures(history: History, x: Axis) -> Markup | None:
     return tag("div", *charts, class_="pair") if charts else None
 
 
-def speed_figures(history: History, x: Axis) -> Markup:
-    """Throughput, utilisation where the device's peak is known, and memory."""
+def speed_figures(history: History, x: Axis) -> Markup | None:
+    """Throughput, utilisation where the device's peak is known, and memory; None before a step."""
     charts: list[Markup] = []
+    x = axis_of((x.low, x.high), unit="count", margin=0, count=3)
     for key, title, words, unit in (
         ("tokens_per_second", "Throughput", "tokens per second", "count"),
-        ("mfu", "Model FLOPs utilisation", "of the device's peak", "%"),
+        ("mfu", "Utilisation", "MFU, of the stated peak", "%"),
         ("memory", "Memory", "highest of a device", "bytes"),
     ):
         if series := history.series(key):
             y = axis_of(series.ys, unit=unit, zero=True, count=3)
             charts.append(_simple(history, x, series, key.replace("_", "-"), title, words, y))
-    return tag("div", *charts, class_="three") if charts else joined()
+    return tag("div", *charts, class_="three") if charts else None
 
 
 def _simple(
     history: History, x: Axis, series: Series, key: str, title: str, unit: str, y: Axis
 ) -> Markup:
-    lines: Sequence[Line] = [Line(name=title.lower(), series=series, style="c0 smooth")]
+    lines: Sequence[Line] = [Line(name=title, series=series, style="c0 smooth")]
     marks = list(resumption_marks(history))
     return Chart(key=key, title=title, unit=unit, x=x, y=y, lines=lines, marks=marks).draw()

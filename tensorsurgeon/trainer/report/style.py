@@ -65,7 +65,7 @@ h3 { font-size: 14px; font-weight: 600; margin: 0 }
 header p { margin: 0; color: var(--muted); overflow-wrap: anywhere }
 header .stage { color: var(--c0); font-weight: 600; font-size: 13px }
 section { margin-top: 44px; padding-top: 22px; border-top: 1px solid var(--hair) }
-.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px;
+.headline { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px;
   margin: 28px 0 0 }
 .headline div { background: var(--card); border-radius: 10px; padding: 14px 16px 16px }
 .headline dt { font-size: 13px; color: var(--muted) }
@@ -75,15 +75,17 @@ section { margin-top: 44px; padding-top: 22px; border-top: 1px solid var(--hair)
 .note { font-size: 13px; line-height: 1.4; color: var(--muted); margin: 8px 0 0;
   overflow-wrap: anywhere }
 .unit { font-weight: 400; color: var(--muted) }
-.pair, .three { display: grid; gap: 28px 36px }
+.pair, .three { display: grid; gap: 0 36px }
+.pair .chart, .three .chart { padding-bottom: 24px }
 .pair { grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)) }
 .three { grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)) }
 .chart { margin: 0 0 28px; min-width: 0; break-inside: avoid }
-.pair .chart, .three .chart { margin: 0 }
+.pair .chart, .three .chart { margin: 0; display: grid; grid-row: span 3; row-gap: 0;
+  grid-template: subgrid / minmax(0, 1fr) }
 .legend + .chart, .legend + .pair { margin-top: 18px }
 .chart + .wide { margin-top: 4px }
-figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 4px 20px;
-  margin-bottom: 10px; align-items: baseline }
+figcaption { margin-bottom: 8px }
+figcaption .legend, .scale { margin-top: 3px }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; list-style: none; margin: 0; padding: 0;
   font-size: 13px; color: var(--muted) }
 .legend li { display: flex; align-items: center; gap: 6px; overflow-wrap: anywhere }
@@ -94,8 +96,9 @@ figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap
 .three .plot { height: 150px }
 .middle .plot { height: 210px }
 .tall .plot { height: 340px }
+.plot > svg { overflow: visible; clip-path: inset(0 -7px) }
 .plot svg, .kinds svg, .bars svg { position: absolute; inset: 0; width: 100%; height: 100%;
-  overflow: hidden; pointer-events: none; display: block }
+  pointer-events: none; display: block }
 .plot span, .kinds span, .bars span { position: absolute; font-size: 12px; line-height: 1;
   white-space: nowrap; color: var(--muted) }
 span.y { right: 100%; margin-right: 8px; transform: translateY(-50%) }
@@ -141,7 +144,7 @@ path.seam { stroke: var(--seam); stroke-width: 1.5; stroke-linecap: butt }
 .swatch.new { background: var(--new) }
 .swatch.seam { background: var(--seam); height: 2px; width: 18px; border-radius: 0 }
 span.x.first { left: 0; transform: none } span.x.last { left: auto; right: 0; transform: none }
-.scale { margin: 0; font-size: 12px; color: var(--muted); display: flex; gap: 6px;
+.scale { font-size: 12px; color: var(--muted); display: flex; gap: 6px;
   align-items: center }
 .scale .bar { display: flex; height: 9px; width: 112px; border-radius: 2px; overflow: hidden }
 .scale i { flex: 1 }
@@ -160,7 +163,7 @@ caption { text-align: left; color: var(--muted); font-size: 13px; padding-bottom
 th, td { text-align: left; padding: 5px 22px 5px 0; border-bottom: 1px solid var(--hair);
   vertical-align: top; font-weight: 400 }
 thead th { color: var(--muted); font-size: 13px; vertical-align: bottom; white-space: nowrap }
-tbody th { font-weight: 600 }
+tbody th { font-weight: 600 } tbody th:has(.swatch) { min-width: 160px }
 .number { text-align: right; padding-left: 12px }
 .facts { margin: 0 } .facts th { color: var(--muted); font-weight: 400; white-space: nowrap }
 .facts td { overflow-wrap: anywhere; padding-right: 0 }
@@ -176,10 +179,15 @@ details { margin-top: 22px } summary { cursor: pointer; font-size: 14px; color: 
 }
 @media print {
   body { font-size: 11px } main { max-width: none; padding: 0 }
+  .plot span, .kinds span, .bars span { font-size: 10px }
+  .headline { grid-template-columns: repeat(4, 1fr) } .value { font-size: 19px }
+  .legend { break-after: avoid } .chart { margin-bottom: 12px }
+  .plot { height: 150px } .middle .plot { height: 140px } .three .plot { height: 110px }
+  .map > div, .map .plot { height: min(var(--height), 360px) }
   section { margin-top: 24px } h2 { break-after: avoid }
   .headline div, .swatch, .cells, .scale i { print-color-adjust: exact;
     -webkit-print-color-adjust: exact }
-  .tall .plot { height: 260px }
+  .tall .plot { height: 250px }
   .pair { grid-template-columns: 1fr 1fr } .three { grid-template-columns: 1fr 1fr 1fr }
   tr { break-inside: avoid }
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorsurgeon.errors import DataError
@@ -56,6 +56,7 @@ def prompt_and_answer(tokenizer: Tokenizer, document: Document) -> tuple[str, st
     )
 
 
+@settings(deadline=None)
 @given(texts=st.lists(something, min_size=1, max_size=5))
 def test_a_text_is_its_tokens_and_the_one_that_ends_it(
     tokenizer: Tokenizer, texts: list[str]
@@ -82,6 +83,7 @@ def test_empty_texts_are_left_out(tokenizer: Tokenizer) -> None:
     assert [unit == EMPTY_TEXT for unit in made] == [True, True, False, True]
 
 
+@settings(deadline=None)
 @given(instruction=anything, given_=anything, output=something)
 def test_of_an_instruction_the_output_and_its_end_are_learned(
     tokenizer: Tokenizer, instruction: str, given_: str, output: str
@@ -113,6 +115,7 @@ def test_an_instruction_without_an_output_is_left_out(tokenizer: Tokenizer) -> N
     assert made == [EMPTY_ANSWER]
 
 
+@settings(deadline=None)
 @given(prompt=anything, chosen=something, rejected=something)
 def test_of_a_pair_both_answers_are_learned_after_the_same_prompt(
     tokenizer: Tokenizer, prompt: str, chosen: str, rejected: str

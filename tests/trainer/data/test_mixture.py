@@ -82,6 +82,7 @@ def test_a_mixture_of_too_many_or_of_weights_that_are_none_is_refused(weights: l
         Mixture(weights, 0)
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 200), key=st.lists(st.integers() | st.text(), max_size=4))
 def test_an_order_has_every_number_once(count: int, key: list[int | str]) -> None:
     assert sorted(order(count, *key).tolist()) == list(range(count))

@@ -191,6 +191,7 @@ def test_a_document_cut_by_the_stream_learns_the_token_ahead_and_begins_anew(
     assert third.labels.tolist() == [-100] * 4
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 20), max_size=40), capacity=st.integers(20, 50))
 def test_next_fit_fills_bins_in_order_and_never_more_than_they_hold(
     lengths: list[int], capacity: int

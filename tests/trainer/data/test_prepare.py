@@ -1,4 +1,4 @@
-"""From files to token shards: what is held out, what is left out, and what an interruption leaves."""
+"""From files to token shards: what is held out, what is left out, what an interruption leaves."""
 
 import json
 import signal
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tensorsurgeon.errors import BusyError, DataError, PlanError
 from tensorsurgeon.trainer.data import open_tokens, tokenizer_digest
+from tensorsurgeon.trainer.data.command import prepare as command
 from tensorsurgeon.trainer.data.prepare import HeldOutPart, Prepared, prepare
 from tensorsurgeon.trainer.data.shard_writer import writing_shards
 from tests.conftest import ROOT
@@ -171,7 +173,7 @@ def test_a_document_too_large_for_the_tokenizer_is_refused(
 def test_a_mistake_late_in_the_input_leaves_nothing(tmp_path: Path, byte_tokenizer: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", words(3000))
     path.write_text(path.read_text() + "{}")
-    with pytest.raises(DataError, match="a.jsonl:3001: has no field 'text'"):
+    with pytest.raises(DataError, match=r"a.jsonl:3001: has no field 'text'"):
         split_in(tmp_path, [path], byte_tokenizer, shard_size=1000)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -220,6 +222,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path: Path, byte_tokenizer: P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from tensorsurgeon.trainer.data.command import prepare as command
 from tensorsurgeon.trainer.data.prepare import prepare
 
 here, tokenizer = map(Path, sys.argv[1:])
@@ -243,17 +246,6 @@ def test_what_a_killed_run_has_left_is_no_output_and_does_not_hinder_the_next(
     assert not (tmp_path / ".made.part").exists()
 
 
-def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.trainer.data.launch", *map(str, arguments)],
-        cwd=ROOT,
-        env=None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command_tells_what_it_made_on_stderr_alone(
     tmp_path: Path, byte_tokenizer: Path
 ) -> None:
@@ -264,7 +256,13 @@ def test_the_command_tells_what_it_made_on_stderr_alone(
         *(tmp_path / "texts", "--tokenizer", byte_tokenizer, "-o", tmp_path / "made"),
         *("--held-out", "0.2", "--held-out-output", tmp_path / "held-out"),
     )
-    done = run(*arguments, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trainer.data.launch", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -273,11 +271,22 @@ def test_the_command_tells_what_it_made_on_stderr_alone(
     assert lines[2].startswith(f"{tmp_path / 'held-out'}: ")
     assert lines[3].startswith(f"{tmp_path / 'made'}: ")
     assert lines[4].endswith("tokens/s")
-    again = run(*arguments, "-q", cwd=tmp_path)
-    assert (again.returncode, again.stdout) == (6, "")
-    assert again.stderr.endswith("is already there\n  fix: --overwrite replaces it\n")
-    replaced = run(*arguments, "-q", "--overwrite", cwd=tmp_path)
-    assert (replaced.returncode, replaced.stdout, replaced.stderr) == (0, "", "")
+
+
+def test_the_command_replaces_token_shards_only_when_asked(
+    tmp_path: Path, byte_tokenizer: Path
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", ["a"])
+    arguments = [str(path), "--tokenizer", str(byte_tokenizer), "-q", "-o", str(tmp_path / "made")]
+    first = CliRunner().invoke(command, arguments)
+    assert (first.exit_code, first.output) == (0, "")
+    write_lines(path, ["a", "b"])
+    again = CliRunner().invoke(command, arguments)
+    assert isinstance(again.exception, PlanError)
+    assert texts_in(tmp_path / "made", byte_tokenizer) == ["a"]
+    replaced = CliRunner().invoke(command, [*arguments, "--overwrite"])
+    assert (replaced.exit_code, replaced.output) == (0, "")
+    assert texts_in(tmp_path / "made", byte_tokenizer) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -295,10 +304,6 @@ def test_the_command_tells_what_it_made_on_stderr_alone(
 def test_a_command_line_that_makes_no_sense_is_refused_at_once(
     arguments: list[str], said: str
 ) -> None:
-    from click.testing import CliRunner
-
-    from tensorsurgeon.trainer.data.command import prepare as command
-
     done = CliRunner().invoke(command, [*arguments, "--tokenizer", "t", "-o", "o"])
     assert done.exit_code == 2
     assert said in done.output

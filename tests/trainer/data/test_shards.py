@@ -1,5 +1,6 @@
 """Token shards: what is written is read, and nothing that is damaged is."""
 
+import errno
 import json
 import os
 import struct
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorsurgeon.errors import DataError, PlanError
+from tensorsurgeon.errors import DataError, OutputError, PlanError
 from tensorsurgeon.trainer.data import open_tokens, tokenizer_digest
 from tensorsurgeon.trainer.data.index import TokenIndex
 from tensorsurgeon.trainer.data.shard_writer import ShardWriter, writing_shards
+from tensorsurgeon.writing import Disk
 from tests.trainer.data.tokens import document, make_tokenizer, open_shards, write_shards
 
 SOME = [([1, 2, 3, 257], None), ([4, 257], None), ([5, 6, 257], None)]
@@ -31,7 +33,7 @@ def change_index(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def overwriting(folder: Path) -> AbstractContextManager[ShardWriter]:
+def overwriting(folder: Path, disk: Disk | None = None) -> AbstractContextManager[ShardWriter]:
     return writing_shards(
         folder,
         kind="text",
@@ -40,6 +42,7 @@ def overwriting(folder: Path) -> AbstractContextManager[ShardWriter]:
         end_of_document=257,
         shard_size=100,
         overwrite=True,
+        disk=disk,
     )
 
 
@@ -49,6 +52,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data(), wide=st.booleans(), kind=st.sampled_from(["text", "sft", "preference"]))
 def test_any_documents_come_back_as_they_were(
     data: st.DataObject, wide: bool, kind: Any, tmp_path_factory: pytest.TempPathFactory
@@ -278,6 +282,25 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, shards
         stop_halfway()
     assert (shards / "tokens.json").read_bytes() == before
     assert list(tmp_path.iterdir()) == [shards]
+
+
+class FullDisk(Disk):
+    """A disk with no room for a shard."""
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
+        if offset + len(data) > 4096:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().write(descriptor, data, offset)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def fill() -> None:
+        with overwriting(tmp_path / "new" / "shards", FullDisk()) as writer:
+            writer.add([document([1, 2] * 1000)])
+
+    with pytest.raises(OutputError, match=r"No space left on device\n  fix: free space"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_token_shards_are_replaced_only_when_asked(shards: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorsurgeon.errors import DataError
@@ -29,6 +29,7 @@ def refusal(*paths: Path, split: Split | None = "file") -> str:
     return str(caught.value)
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_is_read_as_it_is(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -142,6 +143,11 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert "no file to read" in refusal(tmp_path)
 
 
+def test_a_file_that_would_be_read_twice_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    assert refusal(tmp_path, tmp_path / "a.txt").startswith(f"{tmp_path / 'a.txt'}: is given twice")
+
+
 def test_json_that_is_not_lines_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[]")
     assert "one JSON object a line" in refusal(tmp_path / "a.json")
@@ -214,8 +220,6 @@ def test_a_folder_of_data_files_is_a_dataset(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "data") == ["a", "b"]
 
 
-def test_a_dataset_that_is_not_there_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         rows_of(tmp_path / "absent")

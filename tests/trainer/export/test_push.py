@@ -4,12 +4,12 @@ from pathlib import Path
 
 from tensorsurgeon.checkpoint import MANIFEST_NAME
 from tensorsurgeon.trainer.export import Losses, write_checkpoint
-from tests.hub.conftest import hub
+from tests.hub.conftest import client, hub
 from tests.hub.desk import REPO, Desk, desk
 from tests.hub.quick import quick
 from tests.trainer.export.models import export_of, same
 
-__all__ = ["desk", "hub", "quick"]
+__all__ = ["client", "desk", "hub", "quick"]
 
 
 def test_push_sends_every_file_and_has_the_card_looked_at(

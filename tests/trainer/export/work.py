@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from tensorsurgeon.trainer.export import write_checkpoint
 from tests.trainer.export.models import export_of, tensors_of
-from tests.trainer.saving.ranks import outcomes
+from tests.trainer.saving.ranks import joined
 
 BROKEN = "model.layers.3.mlp.up_proj.weight"
 
@@ -45,14 +47,26 @@ def write(folder: Path, final: Path, broken: bool = False) -> list[str]:
     return gathered
 
 
+def end_of(rank: int, store: str, source: Path, final: Path) -> tuple[str, str]:
+    """How one of two ranks ends: the kind of its error, and what it says."""
+    with joined(rank, 2, store):
+        try:
+            write(source, final)
+        except Exception as error:
+            return type(error).__name__, str(error)
+    return "", ""
+
+
 if __name__ == "__main__":
     # On a disk of its own, of which so many bytes are left: how the ranks end, and what is there.
     source, disk = map(Path, sys.argv[1:3])
     ballast, told = disk / "ballast", []
     for left in map(int, sys.argv[3:]):
         ballast.write_bytes(b" " * (shutil.disk_usage(disk).free - left))
-        ends = outcomes(2, write, source, disk / "out")
+        store = tempfile.mktemp(prefix="store")
+        with get_context("fork").Pool(2) as pool:  # which need not import torch again
+            ends = pool.starmap(end_of, [(rank, store, source, disk / "out") for rank in (0, 1)])
         ballast.unlink()
         there = sorted(path.name for path in disk.iterdir())
-        told.append({"ends": [[type(end).__name__, str(end)] for end in ends], "there": there})
+        told.append({"ends": ends, "there": there})
     print(json.dumps(told))

@@ -24,11 +24,11 @@ class Head:
     def leaves(self) -> list[Tensor]:
         return [t for t in (self.hidden, self.weight, self.bias) if t is not None]
 
-    def to(self, dtype: torch.dtype) -> "Head":
-        """The same numbers, rounded to a dtype; gradients are wanted."""
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> "Head":
+        """The same numbers, rounded to a dtype; gradients are wanted. Labels stay on the CPU."""
 
         def leaf(t: Tensor) -> Tensor:
-            return t.detach().to(dtype).requires_grad_()
+            return t.detach().to(device, dtype).requires_grad_()
 
         bias = None if self.bias is None else leaf(self.bias)
         changed = {"hidden": leaf(self.hidden), "weight": leaf(self.weight), "bias": bias}

@@ -19,6 +19,10 @@ from tests.trainer.losses.reference import Head
 
 Loss = Callable[..., Tensor]
 
+ON_GPU = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+)
+
 
 def loss_of(function: Loss, head: Head, **how: object) -> Tensor:
     return function(
@@ -77,16 +81,17 @@ def test_log_probabilities_and_their_gradients_are_exact_whatever_the_chunk(
     )
 
 
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
 @pytest.mark.parametrize("function", [linear_cross_entropy, token_log_probs])
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 2**-21), (torch.bfloat16, 2**-8)])
 @pytest.mark.parametrize(
     "kind", [{}, {"bias": True, "softcap": 5.0, "scale": 0.5}], ids=["plain", "bent"]
 )
 def test_fewer_bits_are_off_by_their_roundings_and_no_more(
-    function: Loss, dtype: torch.dtype, unit: float, kind: dict[str, float]
+    function: Loss, dtype: torch.dtype, unit: float, kind: dict[str, float], device: str
 ) -> None:
     # The unit of float32 allows for sums of 24 products; bfloat16's are summed in float32.
-    head = reference.draw(64, 24, 300, **kind).to(dtype)
+    head = reference.draw(64, 24, 300, **kind).to(dtype, device)
     exact = head.to(torch.float64)
     expected = reference.losses(exact).sum()
     found = loss_of(function, head, chunk=10)
@@ -97,7 +102,7 @@ def test_fewer_bits_are_off_by_their_roundings_and_no_more(
     ours, theirs = reference.gradients(total, head), reference.gradients(expected, exact)
     for g, leaf, expected_g, bound in zip(ours, head.leaves, theirs, bounds.gradients, strict=True):
         assert g.dtype == leaf.dtype
-        assert ((g.double() - expected_g).abs() <= bound).all()
+        assert ((g.double().cpu() - expected_g).abs() <= bound).all()
 
 
 def test_the_gradient_of_the_weight_is_summed_in_float32() -> None:

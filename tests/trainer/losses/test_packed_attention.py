@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tensorsurgeon.errors import TrainingError
+from tensorsurgeon.trainer import attention
 from tensorsurgeon.trainer.attention import (
     VARLEN,
     check_isolation,
@@ -186,6 +188,21 @@ def test_varlen_is_attention_within_documents_and_windows(
         nn.Module(), q, k, v, None, scaling=0.3, sliding_window=window, **inputs
     )
     torch.testing.assert_close(out, direct(q, k, v, lengths, window), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [None, models.WINDOW])
+def test_the_gpu_kernel_takes_what_it_is_given(window: int | None) -> None:
+    """Of shapes alone, so that it is known without a GPU: one whose signature changed would not."""
+    with FakeTensorMode():
+        q, k, v = (
+            torch.empty(40, heads, 64, dtype=torch.bfloat16, requires_grad=True)
+            for heads in (9, 3, 3)
+        )
+        bounds = torch.empty(4, dtype=torch.int32)
+        out = attention._by_kernel(q, k, v, bounds, 20, scale=0.1, window=window)
+        assert out.shape == q.shape
+        for gradient, x in zip(torch.autograd.grad(out.sum(), (q, k, v)), (q, k, v), strict=True):
+            assert gradient.shape == x.shape
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import pickle
+import secrets
 import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -15,11 +17,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-TIMEOUT = 60
+TIMEOUT = 120
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOADED = ("torch._dynamo", "torch.distributed.fsdp", "tensorsurgeon.trainer.saving")
 _CONTEXT.set_forkserver_preload(list(_PRELOADED))
+
+
+@cache
+def _stores() -> "tempfile.TemporaryDirectory[str]":
+    """Where ranks find each other; removed with this process."""
+    return tempfile.TemporaryDirectory()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,7 @@ class Rank:
 
 def start(world: int, work: Callable[..., Any], *arguments: Any) -> list[Rank]:
     """Start ranks that have a process group; `work` is a function of a module."""
-    store = tempfile.mktemp(prefix="store")
+    store = str(Path(_stores().name) / secrets.token_hex(8))
     ranks = []
     for rank in range(world):
         here, there = _CONTEXT.Pipe()
@@ -80,7 +88,6 @@ def joined(rank: int, world: int, store: str) -> Any:
         yield
     finally:
         dist.destroy_process_group()
-        Path(store).unlink(missing_ok=True)
 
 
 def _work(
