@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCALE ?= 1.1B
 
-.PHONY: help test lint demo bench prove-low-memory clean
+.PHONY: help test lint demo bench bench-train prove-low-memory clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 20
@@ -21,13 +21,19 @@ help:            ## list the targets
 	.venv-mergekit/bin/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt) mergekit==0.1.5
 	touch $@
 
+# Another trainer's losses, to compare ours with; never imported here either.
+.venv-trl/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/pip install --quiet --constraint constraints.txt torch transformers datasets accelerate trl==1.16.0
+	touch $@
+
 lint: .venv/.installed  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint .venv-mergekit/.installed  ## everything CI wants; pytest comes last
+test: lint .venv-mergekit/.installed .venv-trl/.installed  ## everything CI wants; pytest comes last
 	$(BIN)/pytest
 
 demo: .venv/.installed  ## grow a real 135M model from 30 to 44 layers and score both
@@ -37,8 +43,11 @@ bench: .venv/.installed  ## time and memory against mergekit and the floor; SCAL
 	-@$(MAKE) --no-print-directory .venv-mergekit/.installed
 	$(BIN)/python -m tests.bench --scale $(SCALE)
 
+bench-train: .venv/.installed  ## the trainer's speed and memory on a GPU, against its peak and its forecast
+	$(BIN)/python -m tests.bench_train
+
 prove-low-memory: .venv/.installed  ## merge 7B models under a hard limit of 512 MB, and 128 MB
 	$(BIN)/python -m tests.low_memory
 
 clean:           ## remove environments, models and caches
-	rm -rf .venv .venv-mergekit build *.egg-info tensorsurgeon/kernels/*.so models .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-mergekit .venv-trl build *.egg-info tensorsurgeon/kernels/*.so models .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -38,6 +38,25 @@ class GroupForecast:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceForecast:
+    """A data set, and what the run sees of it.
+
+    Attributes:
+        name: as the run file has it.
+        samples: of one epoch.
+        epochs: how often the run sees it.
+        cut: documents or pairs that are cut to the length of a sample.
+        skipped: those that are left out.
+    """
+
+    name: str
+    samples: int
+    epochs: float
+    cut: int
+    skipped: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What `--dry-run` tells.
 
@@ -49,7 +68,7 @@ class Forecast:
         memory: bytes on each rank by what they are for; their sum is the peak.
         tokens: positions that all steps see.
         steps: of the optimiser.
-        samples: of one epoch, by source, and how many of them the run takes.
+        data: what it learns from.
         flops: of the whole run, forward and backward.
     """
 
@@ -60,6 +79,7 @@ class Forecast:
     memory: Mapping[str, int]
     tokens: int
     steps: int
+    data: tuple[SourceForecast, ...]
     flops: float
 
     @property
@@ -87,8 +107,33 @@ def make_forecast(setup: Setup, *, ranks: int, precision: torch.dtype, device: s
         memory=_memory(setup, ranks=ranks, precision=precision, device=device),
         tokens=tokens,
         steps=run.steps,
+        data=sources_forecast(setup),
         flops=token_flops(setup) * tokens,
     )
+
+
+def sources_forecast(setup: Setup) -> tuple[SourceForecast, ...]:
+    """What the run sees of each data set."""
+    run, data = setup.run, setup.data
+    epochs = data.epochs(run.steps * run.settings.batch.sequences)
+    return tuple(
+        SourceForecast(
+            name=source.name,
+            samples=data.samples_per_epoch(source.name),
+            epochs=epochs[source.name],
+            cut=data.left_out[source.name].cut,
+            skipped=data.left_out[source.name].skipped,
+        )
+        for source in data.sources
+    )
+
+
+def source_text(source: SourceForecast) -> str:
+    """A data set for people."""
+    left = [f"{source.cut:,} documents cut"] * (source.cut > 0)
+    left += [f"{source.skipped:,} left out"] * (source.skipped > 0)
+    told = f"{source.name}: {source.samples:,} samples, seen {source.epochs:.3g} times"
+    return ", ".join((told, *left))
 
 
 def token_flops(setup: Setup) -> float:
@@ -186,6 +231,7 @@ def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str
     lines += ["", f"memory on each of {ranks} rank{'s' * (ranks > 1)} ({device}, {precision})", ""]
     lines += [f"  {name:16}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
     lines.append(f"  {'peak':16}  {size_text(forecast.peak):>8}")
+    lines += ["", "data", "", *(f"  {source_text(source)}" for source in forecast.data)]
     lines += [
         "",
         f"{forecast.steps:,} steps, {forecast.tokens:,} tokens, {forecast.flops:.3g} FLOPs",

@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorsurgeon.trainer.evaluation import Measured
 from tensorsurgeon.trainer.flops import stated_peak
-from tensorsurgeon.trainer.forecast import token_flops
+from tensorsurgeon.trainer.forecast import source_text, sources_forecast, token_flops
 from tensorsurgeon.trainer.metrics import Metrics
 from tensorsurgeon.trainer.optimisation import Norms
 from tensorsurgeon.trainer.parallel import Ranks
@@ -72,6 +72,8 @@ class Recorder:
 
     def begin(self, *, resumed_at: int | None, seconds: float) -> None:
         """The run event; `seconds` is what earlier parts of the run took."""
+        for source in sources_forecast(self._setup):
+            self.say(source_text(source))
         setup, settings = self._setup, self._setup.run.settings
         self._before, self._began = seconds, time.monotonic()
         self._write(

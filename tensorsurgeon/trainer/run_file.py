@@ -141,6 +141,10 @@ class Engine(Settings):
     attention: Literal["auto", "sdpa", "varlen", "flash_attention_2", "flex_attention", "eager"] = (
         Field(default="auto", description="how the attention of packed documents is computed")
     )
+    deterministic: bool = Field(
+        default=False,
+        description="the same bits at every run, also on a GPU, where that costs some speed",
+    )
     threads: Count | None = Field(default=None, description="of a processor, for each rank")
     peak_flops: float | None = Field(
         default=None, gt=0, description="the device's stated peak, where it is not known"

@@ -256,7 +256,7 @@ def _in_words(line: Line, x: Axis, y: Axis) -> str:
 
 
 def _written(value: float, axis: Axis) -> str:
-    return f"{significant(value / axis.divisor, 4)}{axis.suffix}"
+    return f"{significant(value / axis.divisor, 4)}{axis.suffix}" if value else "0"
 
 
 def _range(axis: Axis) -> str:

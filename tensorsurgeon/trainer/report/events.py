@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
-from tensorsurgeon.errors import DataError, printable, shortened
+from tensorsurgeon.errors import DataError, shortened
+from tensorsurgeon.trainer.report.markup import shown
 
-Text = Annotated[str, AfterValidator(lambda text: printable(shortened(text, 120)))]
+Text = Annotated[str, AfterValidator(shown)]
 """A text as it is shown: nothing invisible in it, and not endless."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]

@@ -23,6 +23,9 @@ COLORS = 7
 _SMOOTHED_FROM = 40
 """Steps from which on a smoothed line says more than the losses themselves."""
 
+_JOINED_FROM = 5
+"""Evaluations from which on they are joined by a line."""
+
 _KINDS = ("training", "training, smoothed", "held-out")
 
 _ZOOM = 2.5
@@ -118,7 +121,9 @@ def _lines(history: History, color: str) -> Iterator[Line]:
         yield Line(name="training, smoothed", series=smooth, style=f"{color} smooth")
     else:
         yield Line(name="training", series=training, style=f"{color} smooth")
-    yield Line(name="held-out", series=held_out, style=f"{color} held", marked=True, labelled=True)
+    # A line through two or three points would claim what nobody measured.
+    style = f"{color} held" + (" sparse" if len(held_out.xs) < _JOINED_FROM else "")
+    yield Line(name="held-out", series=held_out, style=style, marked=True, labelled=True)
 
 
 def _near(histories: Sequence[History], levels: Sequence[Level], x: Axis) -> Axis | None:
@@ -179,5 +184,5 @@ def _loss(losses: Series, index: int) -> str:
 
 
 def _at(losses: Series, tokens: float) -> str:
-    value = losses.at(tokens)
+    value = losses.near(tokens)
     return "none" if value is None else f"{value:.3f}"

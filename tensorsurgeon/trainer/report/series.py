@@ -23,15 +23,15 @@ class Series:
     def __bool__(self) -> bool:
         return bool(self.xs)
 
-    def at(self, x: float) -> float | None:
-        """The value at `x`, linear between two points; None outside of them."""
-        for i in range(len(self.xs)):
-            if self.xs[i] == x:
-                return self.ys[i]
-            if i and self.xs[i - 1] < x < self.xs[i]:
-                part = (x - self.xs[i - 1]) / (self.xs[i] - self.xs[i - 1])
-                return self.ys[i - 1] + part * (self.ys[i] - self.ys[i - 1])
-        return None
+    def near(self, x: float) -> float | None:
+        """The value at the point nearest to `x`; None where that is off by more than a twentieth.
+
+        Nothing is made up in between: a loss falls steeply at first, and then hardly.
+        """
+        nearest = min(range(len(self.xs)), key=lambda i: abs(self.xs[i] - x), default=None)
+        if nearest is None or abs(self.xs[nearest] - x) > 0.05 * abs(x):
+            return None
+        return self.ys[nearest]
 
 
 def thinned(series: Series, limit: int) -> Series:

@@ -116,6 +116,7 @@ path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round;
 .raw { stroke-width: 1; opacity: .32 }
 .thin { stroke-width: 1 }
 .held { stroke-width: 2.25 }
+.line.sparse:not(.ring) { stroke-width: 0 }
 .lone { stroke-width: 6 }
 .other { stroke: var(--copied); stroke-width: 1 }
 .ring { stroke-width: 8.5 } .hole { stroke: var(--paper); stroke-width: 4 }

@@ -1,8 +1,11 @@
 """Where the result goes: whole or not at all, over nothing that is not to be replaced."""
 
 import random
+import shutil
 import time
+from contextlib import suppress
 from itertools import count
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -117,7 +120,7 @@ def slowly(source: Path, final: Path) -> None:
     """The job in another process, some of whose values take a while."""
 
     def values(name: str) -> Tensor | None:
-        time.sleep(0.01)
+        time.sleep(0.02)
         return trained(name)
 
     export = export_of(source, depth=1, max_shard_size=5_000)
@@ -130,11 +133,11 @@ def test_kill_at_random_times_leaves_the_old_or_the_new(
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     final = tmp_path / "out"
-    before = put(old, final)
     killed = 0
     for number in range(ROUNDS):
+        before = put(old, final)
         (rank,) = start(1, slowly, job.source, final)
-        wait_until_taken(final)
+        wait_until_taken(final, rank.process)
         time.sleep(chance.uniform(0, 0.15))
         rank.process.kill()
         rank.process.join()
@@ -142,17 +145,22 @@ def test_kill_at_random_times_leaves_the_old_or_the_new(
         what = f"seed {seed}, round {number}"
         assert there == before or files_of(final) == job.want, what
         killed += there == before
+        shutil.rmtree(final)  # what the killed run has left beside it stays
     job.write(final, overwrite=True)
     assert files_of(final) == job.want
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert killed, f"seed {seed}"
 
 
-def wait_until_taken(final: Path) -> None:
-    """Until an export has begun."""
+def wait_until_taken(final: Path, process: BaseProcess) -> None:
+    """Until a process has the lock, or is done already."""
     deadline = time.monotonic() + 30
-    while not (final.parent / ".out.part" / "checkpoint").exists():
+    lock = Workplace.of(final).lock
+    while process.is_alive():
         assert time.monotonic() < deadline
+        with suppress(FileNotFoundError):
+            if f'"pid": {process.pid},' in lock.read_text():
+                break
         time.sleep(0.002)
 
 

@@ -243,6 +243,14 @@ def test_float16_is_rounded_as_numpy_rounds(
     assert found.view(torch.int16).numpy().tolist() == want.view(np.int16).tolist()
 
 
+def test_eight_bits_are_rounded_as_torch_rounds_and_nothing_becomes_nan(written: Written) -> None:
+    values = torch.linspace(-448, 448, 500)
+    for name, dtype in (("F8_E4M3", torch.float8_e4m3fn), ("F8_E5M2", torch.float8_e5m2)):
+        assert torch.equal(written(values, name, 3).float(), values.to(dtype).float())
+    with pytest.raises(OutputError, match="'values' reaches 500, which float8_e4m3fn cannot hold"):
+        written(torch.tensor([500.0]), "F8_E4M3", 0)
+
+
 @pytest.mark.parametrize("before", [0, 3, 2048, 5000])
 def test_tensor_of_several_pieces_is_written_at_any_offset(before: int, written: Written) -> None:
     values = torch.arange(3 * 2**20 + 7, dtype=torch.float32)

@@ -75,9 +75,7 @@ KINDS: dict[str, list[Iterable[Event]]] = {
 @pytest.fixture(scope="module", params=KINDS)
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Element:
     """Reports of all kinds of runs."""
-    runs = [list(run) for run in KINDS[request.param]]
-    KINDS[request.param] = list(runs)
-    return parsed(page(tmp_path_factory.mktemp("report"), *runs))
+    return parsed(page(tmp_path_factory.mktemp("report"), *KINDS[request.param]))
 
 
 def test_nothing_is_fetched_from_anywhere(root: Element) -> None:
@@ -155,6 +153,20 @@ def test_control_is_drawn_compared_and_named_apart(tmp_path: Path) -> None:
     root = parsed(page(tmp_path, run, run))
     names = {path.attributes.get("data-name") for path in root.one("loss").all("path", "held")}
     assert names >= {"smollm2-205m-dus, held-out", "smollm2-205m-dus (2), held-out"}
+
+
+def test_shorter_control_is_compared_where_both_were_evaluated_or_not_at_all(
+    tmp_path: Path,
+) -> None:
+    def evaluated(losses: dict[int, float]) -> list[Event]:
+        steps = [step_event(step) for step in range(1, max(losses) + 1)]
+        return [run_event(99), *steps, *(evaluation_event(s, x) for s, x in losses.items())]
+
+    short = evaluated({0: 3.0, 40: 2.5})
+    for losses, told in (({0: 6.0, 40: 2.75, 80: 2.0}, "2.750"), ({0: 6.0, 80: 2.0}, "none")):
+        [run, control] = parsed(page(tmp_path, evaluated(losses), short)).all("tbody")[0].all("tr")
+        assert [cell.text for cell in run.all("td")][2:] == ["6.000", "2.000", told]
+        assert [cell.text for cell in control.all("td")][2:] == ["3.000", "2.500", "2.500"]
 
 
 def test_table_of_layers_tells_where_each_is_from(tmp_path: Path) -> None:

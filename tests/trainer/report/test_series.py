@@ -74,10 +74,10 @@ def test_noise_is_reduced_and_a_steep_start_is_not_flattened() -> None:
 
 
 @given(values)
-def test_series_between_two_points_is_on_the_line_between_them(ys: list[float]) -> None:
-    series = series_of(ys)
-    assert series.at(-1) is None
-    assert series.at(len(ys)) is None
-    assert [series.at(x) for x in range(len(ys))] == ys
-    for x in range(len(ys) - 1):
-        assert series.at(x + 0.5) == pytest.approx((ys[x] + ys[x + 1]) / 2)
+def test_value_near_a_point_is_the_point_and_far_from_all_there_is_none(ys: list[float]) -> None:
+    series = Series(xs=[1000.0 * (x + 1) for x in range(len(ys))], ys=ys)
+    for x, y in zip(series.xs, ys, strict=True):
+        assert series.near(x) == series.near(1.001 * x) == y
+    assert series.near(500) is None
+    assert series.near(1100 * len(ys)) is None
+    assert Series().near(1) is None

@@ -1,0 +1,1 @@
+"""The trainer's speed and memory on a GPU: `make bench-train`."""
