@@ -26,6 +26,12 @@ included; one of a tensor is over its bytes as they are stored. ORIGIN is one of
     {"operator": NAME, "weights": […], "inputs": [ORIGIN, …]}
     {"operator": NAME, "parameters": {…}, "inputs": [ORIGIN, …]}
 
+A training continues the manifest of what it trained. `recipe` is then its run file; `sources` has
+what was trained as well, under a name of its own, and `layer_map` stays what the surgery made it,
+or names each layer of `model` where there was none. What was trained has the origin
+``{"operator": "train", "parameters": {"stage": …, "steps": …, "tokens": …}, "inputs": [ORIGIN]}``
+over the one it had before.
+
 Everything but `created` is the same whenever the same recipe is applied to the same inputs. There,
 `binding` tells one command's work from another's, `run` one run's, and `digest` is the SHA-256 of
 all bytes of the manifest before the digest itself, so that no byte of the folder can change unseen;

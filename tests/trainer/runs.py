@@ -32,7 +32,7 @@ def tiny_llama(folder: Path, *, layers: int = 4, seed: int = 0, **settings: Any)
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": 512,
         "initializer_range": 0.1,
         "tie_word_embeddings": True,
         "bos_token_id": 0,

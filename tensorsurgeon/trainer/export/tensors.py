@@ -109,7 +109,9 @@ def _round(tensor: ExportedTensor, values: Tensor, piece: memoryview) -> None:
     """
     out = torch.frombuffer(piece, dtype=TORCH_DTYPES[tensor.spec.dtype])
     out.copy_(values)
-    if _are_finite(out):
+    # To eight bits, torch rounds what is too large to the largest there is.
+    too_large = out.itemsize == 1 and bool((values.abs() > torch.finfo(out.dtype).max).any())
+    if _are_finite(out) and not too_large:
         return
     name = tensor.spec.name
     if not _are_finite(values):

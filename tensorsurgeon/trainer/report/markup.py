@@ -54,4 +54,4 @@ def _attribute(key: str, value: str | float | bool) -> str:
 
 
 def _safe(text: str) -> str:
-    return text if isinstance(text, Markup) else text
+    return text if isinstance(text, Markup) else escape(text)
