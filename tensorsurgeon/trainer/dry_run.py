@@ -2,7 +2,9 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
+
+import torch
 
 from tensorsurgeon.trainer.forecast import forecast_text, make_forecast
 from tensorsurgeon.trainer.parallel import choose_device, choose_precision
@@ -22,14 +24,20 @@ def dry_run_text(run: Run, *, ranks: int | None, as_json: bool) -> str:
         TensorSurgeonError: whatever would keep the training from beginning.
     """
     size = ranks or int(os.environ.get("WORLD_SIZE", "1"))
-    device = choose_device(run.settings.engine.device)
-    precision = choose_precision(run.settings.engine.precision, device)
-    setup = set_up(run, device=device, ranks=size)
-    forecast = make_forecast(setup, ranks=size, precision=precision, device=device.type)
+    engine = run.settings.engine
+    if engine.device == "cuda" and not torch.cuda.is_available():
+        # For a GPU elsewhere; which attention works there cannot be told from here.
+        kind, precision = "cuda", torch.float32 if engine.precision == "float32" else torch.bfloat16
+        plain = engine.model_copy(update={"attention": "auto", "device": "cpu"})
+        here = replace(run, settings=run.settings.model_copy(update={"engine": plain}))
+        setup = set_up(here, device=torch.device("cpu"), ranks=size)
+    else:
+        device = choose_device(engine.device)
+        kind, precision = device.type, choose_precision(engine.precision, device)
+        setup = set_up(run, device=device, ranks=size)
+    forecast = make_forecast(setup, ranks=size, precision=precision, device=kind)
     named = str(precision).removeprefix("torch.")
     if as_json:
         told = {**asdict(forecast), "peak": forecast.peak}
-        return json.dumps(
-            {**told, "ranks": size, "device": device.type, "precision": named}, indent=2
-        )
-    return forecast_text(forecast, ranks=size, device=device.type, precision=named)
+        return json.dumps({**told, "ranks": size, "device": kind, "precision": named}, indent=2)
+    return forecast_text(forecast, ranks=size, device=kind, precision=named)

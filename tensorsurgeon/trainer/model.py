@@ -1,8 +1,8 @@
 """The model to train: transformers' own class, its layers and its head, before it has weights."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tensorsurgeon.checkpoint import Checkpoint
-from tensorsurgeon.errors import ArchitectureError, MissingTensorError, Problem, shortened
-from tensorsurgeon.specs import StoredTensor
-
-_SHOWN = 5
-"""Names listed where many are wrong."""
+from tensorsurgeon.errors import ArchitectureError, shortened
+from tensorsurgeon.trainer.conversion import Form, Piece, stored_forms
 
 
 class Head(Protocol):
@@ -28,23 +25,43 @@ class Head(Protocol):
 class LanguageModel:
     """A causal language model and the parts of it that the trainer speaks of.
 
+    Names of parameters are those of transformers' model. Most checkpoints store them by the same,
+    but not all: the experts of Mixtral are stored one by one, and are one parameter.
+
     Attributes:
         module: the model, of transformers.
         body: the part that gives the last hidden states.
+        body_prefix: what stands before the names of the body's own parts, as `model.`.
         layers: its decoder layers, in order.
-        prefix: what stands before a layer's index in parameter names, as `model.layers.`.
-        tied: names of parameters that are another one, by that one's name in the checkpoint.
-        stored: the checkpoint's tensor of each parameter and persistent buffer.
+        prefix: what stands before a layer's index in names of parameters, as `model.layers.`.
+        tied: names of parameters that are another one, by that one's name.
+        forms: the stored tensors that each parameter is made of, and each persistent buffer; of a
+            tied one, only where it is stored beside the one it is tied to.
         untrained: the checkpoint's tensors that the model has no use for, by its own word.
     """
 
     module: Any
     body: nn.Module
+    body_prefix: str
     layers: nn.ModuleList
     prefix: str
     tied: Mapping[str, str]
-    stored: Mapping[str, StoredTensor]
+    forms: Mapping[str, Form]
     untrained: tuple[str, ...]
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[tuple[str, Piece], ...]]:
+        """The parameters that each stored tensor became, and its boxes in them.
+
+        Tensors that are buffers, or that the model has no use for, are not in it.
+        """
+        found: dict[str, tuple[tuple[str, Piece], ...]] = {}
+        parameters = dict(self.module.named_parameters(remove_duplicate=False))
+        for name, form in self.forms.items():
+            for piece in form if name in parameters else ():
+                part = self.tied.get(name, name), piece
+                found[piece.stored.spec.name] = (*found.get(piece.stored.spec.name, ()), part)
+        return found
 
     @property
     def config(self) -> Any:
@@ -69,7 +86,11 @@ class LanguageModel:
         return int(self.config.vocab_size)
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every parameter once, by its name in the checkpoint."""
+        """Every parameter once, by its name in the model.
+
+        These are the names that the globs of a run file's groups match: those of experts that are
+        one parameter as `model.layers.0.mlp.experts.gate_up_proj`, however they are stored.
+        """
         by_name = {self.tied.get(name, name): p for name, p in self.module.named_parameters()}
         return iter(by_name.items())
 
@@ -88,8 +109,8 @@ def build_model(checkpoint: Checkpoint, *, attention: str) -> LanguageModel:
         attention: transformers' name of the implementation of attention.
 
     Raises:
-        ArchitectureError: transformers knows no such causal language model, or its layers cannot
-            be told.
+        ArchitectureError: transformers knows no such causal language model, its layers cannot be
+            told, or its parameters are not merely parts of the tensors that are stored.
         MissingTensorError: config and tensors disagree; names what is missing, left over or of
             another shape.
     """
@@ -109,22 +130,22 @@ def build_model(checkpoint: Checkpoint, *, attention: str) -> LanguageModel:
             ) from None
     module.tie_weights()  # each tied parameter was made empty by itself
     module.config.use_cache = False
-    body = getattr(module, module.base_model_prefix, None)
-    if not isinstance(body, nn.Module) or body is module or module.get_output_embeddings() is None:
-        raise ArchitectureError(
-            f"{type(module).__name__} has no body and head that could be told apart",
-            where=str(checkpoint.path / "config.json"),
-        )
-    prefix, layers = _find_layers(module, int(config.get_text_config().num_hidden_layers))
+    try:
+        prefix, layers = _find_layers(module, int(config.get_text_config().num_hidden_layers))
+        body_prefix, body = _find_body(module, prefix)
+    except LookupError as error:
+        what = f"{type(module).__name__} has no {error.args[0]}"
+        raise ArchitectureError(what, where=str(checkpoint.path / "config.json")) from None
     tied = dict(module.all_tied_weights_keys)
-    stored, untrained = _match(checkpoint, module, tied)
+    forms, untrained = stored_forms(module, checkpoint, tied)
     return LanguageModel(
         module=module,
         body=body,
+        body_prefix=body_prefix,
         layers=layers,
         prefix=prefix,
         tied=tied,
-        stored=stored,
+        forms=forms,
         untrained=untrained,
     )
 
@@ -151,44 +172,34 @@ def _first_line(error: Exception) -> str:
 
 
 def _find_layers(module: nn.Module, depth: int) -> tuple[str, nn.ModuleList]:
-    """The list of decoder layers: of those with the model's depth, the one with most parameters."""
+    """The list of decoder layers: of those with the model's depth, the one with most parameters.
+
+    Raises:
+        LookupError: there is none.
+    """
     lists = [
         (sum(p.numel() for p in found.parameters()), f"{name}.", found)
         for name, found in module.named_modules()
         if isinstance(found, nn.ModuleList) and len(found) == depth
     ]
     if not lists:
-        what = f"{type(module).__name__} has no list of its {depth} layers"
-        raise ArchitectureError(what)
+        raise LookupError(f"list of its {depth} layers")
     _, prefix, layers = max(lists, key=lambda entry: entry[0])
     return prefix, layers
 
 
-def _match(
-    checkpoint: Checkpoint, module: Any, tied: Mapping[str, str]
-) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
-    """The stored tensor of each entry of the model's state; all of them must agree."""
-    state = module.state_dict(keep_vars=True)
-    stored, problems = {}, []
-    where = str(checkpoint.path)
-    wanted = {name for name in state if name not in tied}
-    missing = sorted(wanted - checkpoint.tensors.keys())
-    ignored = [re.compile(pattern) for pattern in module._keys_to_ignore_on_load_unexpected or ()]
-    left = sorted(checkpoint.tensors.keys() - wanted - tied.keys())
-    over = [name for name in left if not any(pattern.search(name) for pattern in ignored)]
-    for names, what in ((missing, "lacks"), (over, "has, and the model does not,")):
-        if names:
-            listed = ", ".join(shortened(name) for name in names[:_SHOWN])
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            problems.append(Problem(where=where, what=f"{what} {listed}{more}"))
-    for name in sorted((wanted | tied.keys()) & checkpoint.tensors.keys()):
-        shape, found = tuple(state[name].shape), checkpoint.tensors[name].spec.shape
-        if shape != found:
-            what = f"'{name}' is {list(found)}, and config.json makes it {list(shape)}"
-            problems.append(Problem(where=where, what=what))
-        stored[name] = checkpoint.tensors[name]
-    if problems:
-        error = MissingTensorError.of(problems[: 4 * _SHOWN])
-        error.add_note("config.json and the tensors are of different models")
-        raise error
-    return stored, tuple(name for name in left if name not in over)
+def _find_body(module: Any, prefix: str) -> tuple[str, nn.Module]:
+    """The part that has the layers and the embeddings, but not the head.
+
+    Raises:
+        LookupError: there is none.
+    """
+    head, embeddings = module.get_output_embeddings(), module.get_input_embeddings()
+    body: Any = module
+    names = prefix.split(".")[:-2]  # what is left of the layers' list
+    for count, name in enumerate(names, 1):
+        body = body.get_submodule(name)
+        parts = set(body.modules())
+        if head is not None and head not in parts and embeddings in parts:
+            return ".".join(names[:count]) + ".", body
+    raise LookupError("body and head that could be told apart")

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from tensorsurgeon.trainer.export import (
     Export,
@@ -17,6 +15,7 @@ from tensorsurgeon.trainer.export import (
 from tensorsurgeon.trainer.records import Recorder
 from tensorsurgeon.trainer.resume import first_rank
 from tensorsurgeon.trainer.setup import Setup
+from tensorsurgeon.trainer.slices import stored_values
 from tensorsurgeon.writing import check_destination, manifest_of
 
 
@@ -75,15 +74,12 @@ def write_result(
     if first_rank(lambda: is_made(export, final)) and not overwrite:
         recorder.say(f"{path} is there already")
         return final
-    parameters = dict(setup.model.parameters())
 
     def values(name: str) -> Tensor | None:
-        parameter = parameters.get(setup.model.tied.get(name, name))
-        if parameter is None or setup.treatments[setup.model.tied.get(name, name)].frozen:
+        owners = {owner for owner, _ in setup.model.parts.get(name, ())}
+        if all(setup.treatments[owner].frozen for owner in owners):
             return None
-        with torch.no_grad():
-            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-            return whole.detach().cpu()
+        return stored_values(setup.model, name)
 
     losses = Losses(
         before=recorder.first.loss if recorder.first else None,

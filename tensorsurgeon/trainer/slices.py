@@ -1,19 +1,27 @@
-"""A checkpoint's tensors, read straight into the slices of a model that each rank holds."""
+"""A checkpoint's tensors, read straight into the slices of a model that each rank holds, and back."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import accumulate
+from operator import mul
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tensorsurgeon.checkpoint import Checkpoint, FileIdentity, ShardReader
 from tensorsurgeon.errors import CheckpointError
 from tensorsurgeon.specs import DType, StoredTensor
+from tensorsurgeon.trainer.conversion import Form, Piece
 from tensorsurgeon.trainer.model import LanguageModel
 
 _PIECE = 8 << 20
 """Bytes read at a time."""
+
+_GATHERED = 64 << 20
+"""Bytes of a parameter that are gathered at a time."""
 
 _TORCH: dict[DType, torch.dtype] = {
     DType.F64: torch.float64,
@@ -32,7 +40,7 @@ _TORCH: dict[DType, torch.dtype] = {
 
 
 class TensorReader:
-    """Reads rows of a checkpoint's tensors; to be closed.
+    """Reads what rows of a model's tensors are made of; to be closed.
 
     Raises:
         CheckpointError: a file cannot be opened, or has changed since its header was read.
@@ -45,60 +53,99 @@ class TensorReader:
         self._reader = ShardReader(here)
         self._buffer = bytearray(_PIECE)
 
-    def pieces(self, stored: StoredTensor, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
-        """Consecutive elements of a tensor, from `start` up to `stop`.
+    def values(self, form: Form, rows: Tensor, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is stored of some rows of a tensor, a few MB at a time.
+
+        Args:
+            form: what the whole tensor is made of.
+            rows: some of its rows, one after the other and contiguous; or all of it.
+            first: the row of the whole that they begin with.
 
         Yields:
-            Where a piece begins, in elements from `start`, and its values in the stored dtype; they
-            hold until the next piece.
+            (n,) a view of `rows`, and (n,) the values stored for it in their own dtype; these hold
+            until the next are asked for. Together the views are all of `rows`.
 
         Raises:
             CheckpointError: torch has no such dtype, the file was cut or the disk failed.
         """
+        for piece in form:
+            here = piece.within(0, first, first + len(rows)) if rows.ndim else piece
+            if here is None:
+                continue
+            for start, run in _runs(here, here.of_model(rows)):
+                for at, values in self._read(here.stored, start, run.numel()):
+                    yield run[at : at + len(values)], values
+
+    def read(self, form: Form, rows: Tensor, first: int = 0) -> None:
+        """Fill some rows of a tensor, of any dtype and device, with what is stored.
+
+        Args and errors are those of `values`.
+        """
+        for part, values in self.values(form, rows, first):
+            part.copy_(values)
+
+    def _read(self, stored: StoredTensor, start: int, count: int) -> Iterator[tuple[int, Tensor]]:
+        """Consecutive elements of a stored tensor: where each part of them begins, and its values."""
         dtype = _TORCH.get(stored.spec.dtype)
         if dtype is None:
             what = f"'{stored.spec.name}' is {stored.spec.dtype.value}, which cannot be trained"
             raise CheckpointError(what, where=str(stored.path))
         size = stored.spec.dtype.bits // 8
         step = _PIECE // size
-        for at in range(start, stop, step):
-            count = min(step, stop - at)
-            view = memoryview(self._buffer)[: count * size]
-            self._reader.read_into(stored, at * size, view)
-            yield at - start, torch.frombuffer(view, dtype=dtype, count=count)
-
-    def read(self, stored: StoredTensor, into: Tensor, start: int = 0) -> None:
-        """Fill a contiguous tensor with consecutive elements of a stored one.
-
-        Args:
-            stored: the tensor.
-            into: of any dtype and device.
-            start: the first element to read.
-        """
-        flat = into.view(-1)
-        for at, piece in self.pieces(stored, start, start + flat.numel()):
-            flat[at : at + piece.numel()].copy_(piece)
+        for at in range(0, count, step):
+            here = min(step, count - at)
+            view = memoryview(self._buffer)[: here * size]
+            self._reader.read_into(stored, (start + at) * size, view)
+            yield at, torch.frombuffer(view, dtype=dtype, count=here)
 
     def close(self) -> None:
         """Let go of the files."""
         self._reader.close()
 
 
+def _runs(piece: Piece, into: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Where consecutive elements of a stored tensor go.
+
+    Args:
+        piece: a box of the stored tensor.
+        into: of as many elements in the same order, a view.
+
+    Yields:
+        The first of the elements, in the stored tensor, and the (n,) view that n of them fill.
+    """
+    shape = piece.stored.spec.shape
+    steps = list(accumulate((1, *shape[:0:-1]), mul))[: len(shape)][::-1]
+    first = sum(index * step for index, step in zip(piece.start, steps, strict=True))
+
+    def descend(
+        first: int, dims: list[tuple[int, int]], into: Tensor
+    ) -> Iterator[tuple[int, Tensor]]:
+        together = [size * step for size, step in dims[1:]] + [1]
+        fits = all(step == whole for (_, step), whole in zip(dims, together, strict=False))
+        if fits and into.is_contiguous():
+            yield first, into.view(-1)
+            return
+        for index in range(len(into)):
+            yield from descend(first + index * dims[0][1], dims[1:], into[index])
+
+    dims = [(size, step) for size, step in zip(piece.size, steps, strict=True) if size != 1]
+    yield from descend(first, dims, into.squeeze())
+
+
 def local_slice(parameter: Tensor) -> tuple[Tensor, int]:
-    """What of a parameter is on this rank, and its first element in the whole.
+    """What of a parameter is on this rank, and its first row in the whole.
 
     Args:
         parameter: whole, or sharded over its first dimension, over the last dimension of its mesh.
 
     Returns:
-        A tensor of whole rows, and how many elements come before them.
+        A tensor of whole rows, and how many rows come before them.
     """
     if not isinstance(parameter, DTensor):
         return parameter, 0
     local, mesh = parameter.to_local(), parameter.device_mesh
     per_rank = -(-parameter.shape[0] // mesh.size(mesh.ndim - 1))
-    row = min(per_rank * mesh.get_local_rank(mesh.ndim - 1), parameter.shape[0])
-    return local, row * (parameter.numel() // max(parameter.shape[0], 1))
+    return local, min(per_rank * mesh.get_local_rank(mesh.ndim - 1), parameter.shape[0])
 
 
 def load_weights(model: LanguageModel, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -114,18 +161,16 @@ def load_weights(model: LanguageModel, checkpoint: Checkpoint, device: torch.dev
     """
     state: dict[str, Tensor] = {}
     with closing(TensorReader(checkpoint)) as reader, torch.no_grad():
-        for name, parameter in model.parameters():
-            local, start = local_slice(parameter)
-            values = torch.empty(local.shape, dtype=torch.float32, device=device)
-            reader.read(model.stored[name], values, start)
-            state[name] = nn.Parameter(_as(parameter, values), parameter.requires_grad)
-        for name, buffer in model.module.named_buffers():
-            if name in model.stored:
-                reader.read(model.stored[name], buffer)
         _check_tied(model, reader)
-    for name, buffer in list(model.module.named_buffers()):
-        owner, _, last = name.rpartition(".")
-        model.module.get_submodule(owner)._buffers[last] = buffer.to(device)
+        for name, parameter in model.parameters():
+            local, first = local_slice(parameter)
+            values = torch.empty(local.shape, dtype=torch.float32, device=device)
+            reader.read(model.forms[name], values, first)
+            state[name] = nn.Parameter(_as(parameter, values), parameter.requires_grad)
+        for name, buffer in list(model.module.named_buffers()):
+            reader.read(model.forms.get(name, ()), buffer)
+            owner, _, last = name.rpartition(".")
+            model.module.get_submodule(owner)._buffers[last] = buffer.to(device)
     state |= {name: state[other] for name, other in model.tied.items()}
     lacking = model.module.load_state_dict(state, strict=False, assign=True)
     assert not lacking.unexpected_keys
@@ -149,22 +194,25 @@ def _as(parameter: Tensor, local: Tensor) -> Tensor:
 
 
 def _check_tied(model: LanguageModel, reader: TensorReader) -> None:
-    """A tied tensor that is stored all the same must say the same."""
+    """A tied tensor that is stored all the same must say the same.
+
+    All of it is read on every rank, so that all of them find the same.
+    """
+    shapes = {name: parameter.shape for name, parameter in model.parameters()}
     for name, other in model.tied.items():
-        if name not in model.stored:
+        if name not in model.forms:
             continue
-        one, two = model.stored[name], model.stored[other]
-        values = torch.empty(min(_PIECE // 8, one.spec.elements), dtype=torch.float64)
-        for at in range(0, one.spec.elements, len(values)):
-            part = values[: one.spec.elements - at]
-            reader.read(two, part, at)
-            if any(
-                not torch.equal(piece.to(torch.float64), part[start : start + len(piece)])
-                for start, piece in reader.pieces(one, at, at + len(part))
-            ):
+        count, *row = shapes[other]
+        step = max(1, _PIECE // 8 // max(1, math.prod(row)))
+        for first in range(0, count, step):
+            one = torch.empty(min(step, count - first), *row, dtype=torch.float64)
+            two = torch.empty_like(one)
+            reader.read(model.forms[name], one, first)
+            reader.read(model.forms[other], two, first)
+            if not torch.equal(one, two):
                 raise CheckpointError(
                     f"'{name}' and '{other}' differ, and config.json ties them",
-                    where=str(model.stored[name].path),
+                    where=str(model.forms[name][0].stored.path),
                     fix="set tie_word_embeddings to false in config.json, or remove one of them",
                 )
 
@@ -180,13 +228,53 @@ def squared_distances(
     found = {}
     with closing(TensorReader(checkpoint)) as reader, torch.no_grad():
         for name, parameter in model.parameters():
-            local, start = local_slice(parameter)
-            flat = local.detach().reshape(-1)
-            moved = was = torch.zeros((), dtype=torch.float64, device=flat.device)
-            for at, piece in reader.pieces(model.stored[name], start, start + flat.numel()):
-                before = piece.to(flat.device).float()
-                after = flat[at : at + len(piece)]
+            local, first = local_slice(parameter)
+            moved = was = torch.zeros((), dtype=torch.float64, device=local.device)
+            for after, stored in reader.values(model.forms[name], local.detach(), first):
+                before = stored.to(after.device).float()
                 moved = moved + (after - before).square().sum(dtype=torch.float64)
                 was = was + before.square().sum(dtype=torch.float64)
             found[name] = moved.item(), was.item()
     return found
+
+
+def stored_values(model: LanguageModel, name: str) -> Tensor:
+    """A tensor as the checkpoint stores it, out of the parameters that it became; a collective.
+
+    No more of a parameter is gathered than is asked for: of experts that are stored one by one, one.
+
+    Args:
+        model: with its weights.
+        name: of the stored tensor; it became parameters, one or several.
+
+    Returns:
+        All of it, float32, on the processor of the first rank; on others, without values.
+    """
+    parts = model.parts[name]
+    device = "cpu" if dist.get_rank() == 0 else "meta"
+    whole = torch.empty(parts[0][1].stored.spec.shape, dtype=torch.float32, device=device)
+    parameters = dict(model.parameters())
+    for owner, piece in parts:
+        first, count = piece.at[0], piece.shape[0]
+        step = max(1, _GATHERED // 4 // max(1, math.prod(piece.shape[1:])))
+        for at in range(first, first + count, step):
+            part = piece.within(0, at, at + step)
+            assert part is not None
+            values = _gather(parameters[owner], part.moved(0, at))
+            part.of_stored(whole).copy_(values.reshape(part.size))
+    return whole
+
+
+def _gather(parameter: Tensor, piece: Piece) -> Tensor:
+    """A box of a parameter, on every rank; a collective."""
+    local, first = local_slice(parameter.detach())
+    box = local.new_zeros(piece.shape)
+    here = piece.within(0, first, first + len(local))
+    if here is not None:
+        row = first + here.at[0] - piece.at[0]
+        box[row : row + len(here.of_model(local))] = here.of_model(local)
+    if isinstance(parameter, DTensor):
+        mesh = parameter.device_mesh
+        # Every rank adds its rows to zeros, as whole numbers: -0.0 + 0.0 would be 0.0.
+        dist.all_reduce(box.view(torch.int32), group=mesh.get_group(mesh.ndim - 1))
+    return box

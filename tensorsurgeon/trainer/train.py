@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tensorsurgeon.checkpoint import Checkpoint, header_bytes, open_checkpoint
 from tensorsurgeon.errors import ResumeError
-from tensorsurgeon.trainer.data import TokenShards
+from tensorsurgeon.trainer.data import TokenShards, tokenizer_digest
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.export import Export
 from tensorsurgeon.trainer.learner import Learner, make_learner
@@ -155,7 +155,7 @@ def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective
         return NextToken(), NextToken()
     checkpoint, reference = setup.checkpoint, learner
     if run.settings.dpo.reference is not None:
-        checkpoint = open_checkpoint(run.beside(run.settings.dpo.reference))
+        checkpoint = _open_beside(setup, run.settings.dpo.reference, ["dpo", "reference"])
         reference = _frozen_learner(setup, ranks, checkpoint)[0]
     identity = identity_of(checkpoint)
 
@@ -166,6 +166,18 @@ def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective
     measured = [] if setup.held_out is None else [log_probs(setup.held_out.shards)]
     settings = run.settings.dpo
     return Preferred(settings, learned), Preferred(settings, measured or learned)
+
+
+def _open_beside(setup: Setup, path: str, place: Sequence[str]) -> Checkpoint:
+    """Another model that is to read the same tokens.
+
+    Raises:
+        RecipeError: they would mean something else to it.
+    """
+    checkpoint = open_checkpoint(setup.run.beside(path))
+    if tokenizer_digest(checkpoint.path) != tokenizer_digest(setup.checkpoint.path):
+        raise setup.run.error(place, f"{path} has another tokenizer than the model")
+    return checkpoint
 
 
 def _frozen_learner(
@@ -197,7 +209,7 @@ def _measure_base(
     wanted = fresh or (probe is not None and probe.needs_base)
     if path is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
         return
-    base = open_checkpoint(setup.run.beside(path))
+    base = _open_beside(setup, path, ["evaluate", "baseline"])
     learner, model = _frozen_learner(setup, ranks, base)
     if fresh:
         samples = setup.held_out.samples

@@ -1,17 +1,22 @@
 """Whole trainings of tiny models: what surgery does to a loss, and what training makes of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tensorsurgeon.trainer.data import open_tokens
+from tensorsurgeon.trainer.run_file import read_run
+from tensorsurgeon.trainer.setup import HeldOutData, open_data
 from tensorsurgeon.verify import verify
 from tests.trainer.ranks import on_ranks
 from tests.trainer.runs import (
     apply_surgery,
     events_of,
     losses_of,
+    tiny_llama,
     train_quietly,
     write_run,
 )
@@ -66,15 +71,12 @@ def test_depth_up_scaling_worsens_the_loss_and_training_brings_it_back(
 def test_the_held_out_loss_is_that_of_transformers(
     grown: Path, tokens: Tokens, tmp_path: Path
 ) -> None:
-    from tensorsurgeon.trainer.data import HeldOut, open_tokens
-
     run = write_run(tmp_path / "run.yaml", grown, tokens, steps=1, evaluate={"sequences": 1000})
     train_quietly(run)
     model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float64)
     total, count = 0.0, 0
     with open_tokens(tokens[1], tokenizer_digest=None, vocabulary=None) as shards:
-        held_out = HeldOut(shards, sequence_length=64, packing="stream")
-        for sample in map(held_out.sample, range(len(held_out))):
+        for sample in HeldOutData.read(read_run(run), shards).samples:
             for document in set(sample.documents.tolist()):
                 here = sample.documents == document
                 text, labels = sample.tokens[here], sample.labels[here]
@@ -124,6 +126,153 @@ def test_activation_checkpointing_changes_no_number(
     train_quietly(plain)
     train_quietly(again)
     assert losses_of(again) == losses_of(plain)
+
+
+def test_replicas_of_the_model_learn_the_same(grown: Path, tokens: Tokens, tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one.yaml", grown, tokens, steps=4)
+    two = write_run(
+        tmp_path / "two.yaml", grown, tokens, steps=4, batch={"micro": 1}, engine={"replicate": 2}
+    )
+    train_quietly(one)
+    on_ranks(2, train_quietly, two)
+    assert losses_of(two) == pytest.approx(losses_of(one), abs=1e-5)
+    norms = [[e["gradient_norm"] for e in events_of(run, "step")] for run in (one, two)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+
+
+def test_computing_in_bfloat16_learns_nearly_the_same(
+    grown: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    exact = write_run(tmp_path / "exact.yaml", grown, tokens)
+    half = write_run(tmp_path / "half.yaml", grown, tokens, engine={"precision": "bfloat16"})
+    train_quietly(exact)
+    train_quietly(half)
+    assert losses_of(half) == pytest.approx(losses_of(exact), abs=0.05)
+    assert losses_of(half) != losses_of(exact)
+
+
+def test_compiled_layers_learn_the_same(tokens: Tokens, tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model", layers=1)
+    runs = [
+        write_run(
+            tmp_path / f"{compiled}.yaml",
+            model,
+            tokens,
+            steps=2,
+            evaluate={"every": 100, "sequences": 1},
+            log={"layers": 100},
+            engine={"compile": compiled},
+        )
+        for compiled in ("off", "on")
+    ]
+    for run in runs:
+        train_quietly(run)
+    assert losses_of(runs[1]) == pytest.approx(losses_of(runs[0]), abs=1e-5)
+
+
+def test_a_frozen_prefix_runs_without_gradients(
+    grown: Path, tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    seen: list[bool] = []
+    plain = LlamaDecoderLayer.forward
+
+    def watched(self: Any, hidden_states: torch.Tensor, **others: Any) -> Any:
+        if torch.is_grad_enabled():
+            seen.append(hidden_states.requires_grad)
+        return plain(self, hidden_states, **others)
+
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", watched)
+    groups = [{"match": "layers 4-5"}, {"match": "*", "frozen": True}]
+    run = write_run(
+        tmp_path / "run.yaml", grown, tokens, steps=1, groups=groups, batch={"micro": 4}
+    )
+    train_quietly(run)
+    assert seen == [False] * 5 + [True]
+
+
+def test_the_seams_numbers_are_those_of_the_models_themselves(
+    grown: Path, base: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run.yaml", grown, tokens, steps=1, evaluate={"sequences": 4})
+    train_quietly(run)
+    read = read_run(run)
+    with open_tokens(tokens[1], tokenizer_digest=None, vocabulary=None) as shards:
+        samples = HeldOutData.read(read, shards).samples
+    (seam,) = events_of(run, "seams")[0]["seams"]
+    here, there = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+        for folder in (grown, base)
+    )
+    cosines, now, was = [], [], []
+    for sample in samples:
+        for document in set(sample.documents.tolist()):
+            mine = sample.documents == document
+            text = torch.from_numpy(sample.tokens[mine])[None]
+            real = torch.from_numpy(sample.labels[mine] != -100)
+            with torch.no_grad():
+                one = here.model(text, output_hidden_states=True).hidden_states[seam["layer"]][0]
+                two = there.model(text, output_hidden_states=True).hidden_states[
+                    seam["original"][1]
+                ][0]
+            cosines.append(torch.cosine_similarity(one, two, dim=-1)[real])
+            now.append(one.norm(dim=-1)[real])
+            was.append(two.norm(dim=-1)[real])
+    assert seam["cosine"] == pytest.approx(torch.cat(cosines).mean().item(), abs=1e-5)
+    ratio = torch.cat(now).mean() / torch.cat(was).mean()
+    assert seam["norm_ratio"] == pytest.approx(ratio.item(), rel=1e-5)
+
+
+def test_three_steps_are_those_of_a_plain_loop_over_transformers(
+    grown: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    """One document at a time, no sharding, no packing, torch's own cross-entropy and AdamW."""
+    run = write_run(
+        tmp_path / "run.yaml",
+        grown,
+        tokens,
+        steps=3,
+        preset="dus",
+        schedule={"kind": "wsd", "warm_up": 2, "decay": 0.4},
+        output={"path": str(tmp_path / "trained")},
+    )
+    outcome = train_quietly(run)
+    assert outcome.path is not None
+    read = read_run(run)
+    model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float32)
+    seam = {f"model.layers.{4 - 1}."}
+    groups = []
+    for name, parameter in model.named_parameters():
+        factor = 2.0 if any(name.startswith(prefix) for prefix in seam) else 1.0
+        decay = 0.1 if parameter.ndim > 1 else 0.0
+        groups.append({"params": [parameter], "weight_decay": decay, "factor": factor})
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95), eps=1e-8)
+    rates = [3e-3 * factor for factor in (0.5, 1.0, 0.0)]
+    data, _ = open_data(read, grown, 384)
+    for step, rate in enumerate(rates):
+        samples = [data.sample(4 * step + i) for i in range(4)]
+        count = sum(int((sample.labels != -100).sum()) for sample in samples)
+        total = torch.zeros(())
+        for sample in samples:
+            for document in set(sample.documents.tolist()):
+                mine = sample.documents == document
+                logits = model(torch.from_numpy(sample.tokens[mine])[None]).logits[0]
+                labels = torch.from_numpy(sample.labels[mine])
+                total = total + torch.nn.functional.cross_entropy(
+                    logits, labels, reduction="sum", ignore_index=-100
+                )
+        loss = total / count
+        assert losses_of(run)[step] == pytest.approx(loss.item(), abs=2e-5)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = AutoModelForCausalLM.from_pretrained(outcome.path, dtype=torch.float32)
+    for name, wanted in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], wanted, atol=2e-4, rtol=1e-3)
 
 
 def test_block_expansion_trains_the_new_layers_and_nothing_else(
