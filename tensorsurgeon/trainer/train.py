@@ -1,6 +1,6 @@
 """A training from its run file to the checkpoint that comes out, whatever interrupts it."""
 
-import hashlib
+import gc
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from tensorsurgeon.checkpoint import Checkpoint, header_bytes, open_checkpoint
+from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
 from tensorsurgeon.errors import ResumeError
 from tensorsurgeon.trainer.data import TokenShards, tokenizer_digest
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.export import Export
+from tensorsurgeon.trainer.fingerprint import fingerprint_of
 from tensorsurgeon.trainer.learner import Learner, make_learner
 from tensorsurgeon.trainer.loop import Loop
 from tensorsurgeon.trainer.metrics import Metrics, read_metrics
@@ -131,6 +132,7 @@ def _make_loop(
     recorder.begin(resumed_at=saved.step if saved else None, seconds=seconds)
     probe = _make_probe(setup, ranks)
     _measure_base(setup, ranks, recorder, probe, fresh=saved is None)
+    gc.collect()  # sharded modules hold each other
     engine = setup.run.settings.engine
     learner = make_learner(
         setup.model, setup.checkpoint, ranks, engine, first_trained=setup.first_trained
@@ -138,6 +140,7 @@ def _make_loop(
     if probe is not None:
         probe.remember(learner, setup.model.layers)
     objective, measured = _objectives(setup, ranks, learner)
+    gc.collect()
     loop = Loop(setup, ranks, learner, objective, measured, saver, recorder, probe)
     if saved is not None:
         state = training_state(learner, loop.optimizer)
@@ -157,7 +160,7 @@ def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective
     if run.settings.dpo.reference is not None:
         checkpoint = _open_beside(setup, run.settings.dpo.reference, ["dpo", "reference"])
         reference = _frozen_learner(setup, ranks, checkpoint)[0]
-    identity = identity_of(checkpoint)
+    identity = fingerprint_of(checkpoint)
 
     def log_probs(shards: TokenShards) -> Tensor:
         return reference_log_probs(run, shards, reference, identity, ranks)
@@ -223,17 +226,9 @@ def _configuration(setup: Setup) -> dict[str, Any]:
     """All that decides what is learned: a resumed run has to have the same."""
     return {
         "settings": setup.run.settings.model_dump(mode="json"),
-        "model": identity_of(setup.checkpoint),
+        "model": fingerprint_of(setup.checkpoint),
         "data": [source.shards.identity for source in setup.data.sources],
     }
-
-
-def identity_of(checkpoint: Checkpoint) -> str:
-    """A digest of a checkpoint's config and headers, wherever it is."""
-    digest = hashlib.sha256((checkpoint.path / "config.json").read_bytes())
-    for path in sorted({tensor.path for tensor in checkpoint.tensors.values()}):
-        digest.update(path.name.encode() + header_bytes(path))
-    return digest.hexdigest()
 
 
 def _check_same(run: Run, saved: Saved, configuration: Mapping[str, Any]) -> None:

@@ -11,7 +11,17 @@ from tensorsurgeon.specs import size_text
 from tensorsurgeon.writing.workplace import Workplace
 
 
-def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overwrite: bool) -> None:
+_MORE_ROOM = "free space there, or choose another disk with -o"
+
+
+def check_destination(
+    path: Path,
+    sources: Iterable[Path],
+    nbytes: int,
+    *,
+    overwrite: bool,
+    more_room: str = _MORE_ROOM,
+) -> None:
     """Refuse a place where the result cannot or must not go, before anything is written.
 
     Args:
@@ -19,12 +29,13 @@ def check_destination(path: Path, sources: Iterable[Path], nbytes: int, *, overw
         sources: folders that are read.
         nbytes: size of the result.
         overwrite: whether a checkpoint that is there may be replaced.
+        more_room: what to do where the disk is too small.
 
     Raises:
         PlanError: it is there already, lies in a source or around one, is no place to write, or
             its disk is too small.
     """
-    check_workplace(path, sources, nbytes)
+    check_workplace(path, sources, nbytes, more_room=more_room)
     if path.exists() or path.is_symlink():
         check_replaceable(path, overwrite=overwrite)
 
@@ -34,7 +45,7 @@ def check_workplace(
     sources: Iterable[Path],
     nbytes: int,
     *,
-    more_room: str = "free space there, or choose another disk with -o",
+    more_room: str = _MORE_ROOM,
 ) -> None:
     """Refuse a place beside which the work cannot or must not be done.
 
