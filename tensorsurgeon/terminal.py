@@ -105,6 +105,9 @@ def run_command_line(command: click.Command, name: str) -> NoReturn:
         command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        say(nothing.format_message())
+        sys.exit(nothing.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say(error.ctx.get_usage())

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import click
 
-from tensorsurgeon.errors import TrainingError
+from tensorsurgeon.errors import TrainingError, did_you_mean, printable
 from tensorsurgeon.terminal import run_command_line, show, show_json
 from tensorsurgeon.trainer.data.command import prepare
 from tensorsurgeon.trainer.report.command import report
@@ -14,18 +14,13 @@ from tensorsurgeon.trainer.report.command import report
 class TrainGroup(click.Group):
     """A group whose first word may be a run file in place of a command."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Commands by their names; everything else is what `run` takes."""
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Options before the run file are those of `run`."""
-        own = (*ctx.help_option_names, *self.commands)
-        if args and args[0] not in own:
+        """Everything but a command's name is what `run` takes."""
+        if args and args[0] not in (*ctx.help_option_names, *self.commands):
+            words = [word for word in args[:2] if not word.startswith("-")]
+            if len(words) > 1 and not Path(words[0]).exists():
+                known = did_you_mean(words[0], self.commands)
+                ctx.fail(f"'{printable(words[0])}' is no run file and no command: {known}")
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

@@ -189,3 +189,10 @@ def test_closed_streams_are_no_reason_to_fail(recipe: WriteRecipe) -> None:
     for command in ("plan", "apply"):
         closed = ["bash", "-c", script, "bash", *ENGINE, command, str(recipe(MERGE))]
         assert subprocess.run(closed, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [(), ("train",)])
+def test_no_arguments_show_the_help_as_it_is(words: tuple[str, ...], run_cli: RunCli) -> None:
+    done = run_cli(*words)
+    assert done.returncode == 2
+    assert "\nCommands:\n" in done.stderr
