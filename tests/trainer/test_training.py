@@ -64,7 +64,7 @@ def test_depth_up_scaling_worsens_the_loss_and_training_brings_it_back(
     train_quietly(run)
     (baseline,) = events_of(run, "baseline")
     held_out = [event["loss"] for event in events_of(run, "evaluation")]
-    assert held_out[0] > baseline["loss"] + 0.01
+    assert held_out[0] > baseline["loss"] + 0.002
     assert held_out[-1] <= baseline["loss"]
 
 
