@@ -163,20 +163,27 @@ def prepare_layers(
         if engine.activation_checkpointing != "none" and index >= first_trained:
             _recompute(layer, selective=engine.activation_checkpointing == "selective")
         if compiled:
-            layer.compile()
+            # Its forward pass alone: hooks, those of sharding among them, stay outside the graph.
+            layer.forward = torch.compile(layer.forward)
     return compiled
 
 
 def _recompute(layer: nn.Module, *, selective: bool) -> None:
     """Have a layer's activations computed again; its parameters keep their names."""
     contexts = partial(create_selective_checkpoint_contexts, _kept_or_recomputed)
-    layer.forward = partial(
-        checkpoint,
-        layer.forward,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=contexts if selective else noop_context_fn,
-    )
+    forward = layer.forward
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=contexts if selective else noop_context_fn,
+            **kwargs,
+        )
+
+    layer.forward = again
 
 
 _aten = torch.ops.aten

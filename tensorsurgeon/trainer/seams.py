@@ -1,7 +1,7 @@
 """The seams of a grown model: how unlike its accustomed input a layer there gets."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,6 @@ def inputs_of(
     """
     found: dict[int, Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(_uncompiled(layers))
         for index in wanted:
 
             def note(_: nn.Module, args: Any, kwargs: Any, at: int = index) -> None:
@@ -143,16 +142,3 @@ def inputs_of(
             stack.callback(hook.remove)
         learner.measure(batch, lambda _, hidden, __: hidden.sum())
     return found
-
-
-@contextmanager
-def _uncompiled(layers: nn.ModuleList) -> Iterator[None]:
-    """Hooks on a compiled layer would have it compiled again, twice."""
-    compiled = [layer._compiled_call_impl for layer in layers]
-    try:
-        for layer in layers:
-            layer._compiled_call_impl = None
-        yield
-    finally:
-        for layer, call in zip(layers, compiled, strict=True):
-            layer._compiled_call_impl = call

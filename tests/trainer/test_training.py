@@ -151,7 +151,8 @@ def test_computing_in_bfloat16_learns_nearly_the_same(
     assert losses_of(half) != losses_of(exact)
 
 
-def test_compiled_layers_learn_the_same(tokens: Tokens, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["none", "selective"])
+def test_compiled_layers_learn_the_same(kind: str, tokens: Tokens, tmp_path: Path) -> None:
     model = tiny_llama(tmp_path / "model", layers=1)
     runs = [
         write_run(
@@ -161,7 +162,7 @@ def test_compiled_layers_learn_the_same(tokens: Tokens, tmp_path: Path) -> None:
             steps=2,
             evaluate={"every": 100, "sequences": 1},
             log={"layers": 100},
-            engine={"compile": compiled},
+            engine={"compile": compiled, "activation_checkpointing": kind},
         )
         for compiled in ("off", "on")
     ]
