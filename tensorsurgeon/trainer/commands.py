@@ -18,8 +18,9 @@ class TrainGroup(click.Group):
         """Everything but a command's name is what `run` takes."""
         if args and args[0] not in (*ctx.help_option_names, *self.commands):
             words = [word for word in args[:2] if not word.startswith("-")]
-            if len(words) > 1 and not Path(words[0]).exists():
-                known = did_you_mean(words[0], self.commands)
+            known = did_you_mean(words[0], self.commands) if words else ""
+            meant = len(words) > 1 or known.startswith("did you mean")
+            if words and meant and not Path(words[0]).exists():
                 ctx.fail(f"'{printable(words[0])}' is no run file and no command: {known}")
             args = ["run", *args]
         return super().parse_args(ctx, args)

@@ -8,7 +8,8 @@ read its own slice alone, and what was trained goes back into the tensors it cam
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -229,10 +230,11 @@ def stored_forms(
             forms[place.target] = ()  # there, if in vain
             continue
         for name, tensor in made.items():
-            forms[name] = tensor.form
             if name not in state:
                 left |= dict.fromkeys(place.patterns, name)
-            elif tensor.shape != state[name].shape:
+                continue
+            forms[name] = tensor.form
+            if tensor.shape != state[name].shape:
                 shapes = f"{list(tensor.shape)}, and config.json makes it {list(state[name].shape)}"
                 what = f"{place.title(name)} is {shapes}"
                 problems.append(Problem(where=str(checkpoint.path), what=what))
@@ -251,7 +253,7 @@ def stored_forms(
             note = "config.json and the tensors are of different models"
         mismatch.add_note(note)
         raise mismatch
-    _check_complete(forms.values(), checkpoint, left)
+    _check_complete(forms.values(), checkpoint)
     return forms, tuple(sorted(left))
 
 
@@ -361,24 +363,20 @@ def _unaccounted(
     return sorted(wanted), sorted(over)
 
 
-def _check_complete(forms: Iterable[Form], checkpoint: Checkpoint, left: Mapping[str, str]) -> None:
+def _check_complete(forms: Iterable[Form], checkpoint: Checkpoint) -> None:
     """Whether every stored tensor can be put together again.
 
     Raises:
         ArchitectureError: transformers drops a part of one.
     """
-    used = dict.fromkeys(checkpoint.tensors.keys() - left.keys(), 0)
-    for piece in _pieces(forms):
-        used[piece.stored.spec.name] += piece.elements
+    used: Counter[str] = Counter()
+    for form in forms:
+        for piece in form:
+            used[piece.stored.spec.name] += piece.elements
     partly = [n for n, count in used.items() if count != checkpoint.tensors[n].spec.elements]
     if partly:
         what = f"of {_listed(sorted(partly))}, transformers uses only a part"
         raise ArchitectureError(what, where=str(checkpoint.path))
-
-
-def _pieces(forms: Iterable[Form]) -> Iterator[Piece]:
-    for form in forms:
-        yield from form
 
 
 def _listed(names: Sequence[str]) -> str:

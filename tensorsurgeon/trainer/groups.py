@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -85,7 +86,8 @@ def assign(
             continue
         if not matched:
             what = f"'{group.match}' matches no parameter"
-            problems.append(run.problem(place, what, _what_there_is(group.match, layer_map)))
+            fix = _what_there_is(group.match, parameters)
+            problems.append(run.problem(place, what, fix))
         for parameter in matched:
             chosen.setdefault(parameter.name, group)
     if problems:
@@ -93,7 +95,8 @@ def assign(
     decay = run.settings.optimizer.weight_decay
     made = {p.name: _treatment(p, chosen.get(p.name), decay) for p in parameters}
     if all(treatment.frozen for treatment in made.values()):
-        raise run.error(["groups"], "everything is frozen: there is nothing to train")
+        fix = "leave something unfrozen, with a learning rate above 0"
+        raise run.error(["groups"], "everything is frozen: there is nothing to train", fix)
     return made
 
 
@@ -136,15 +139,17 @@ def _matches(selector: str, parameter: Parameter, layer_map: Sequence[LayerOfMap
     return fnmatchcase(parameter.name, selector)
 
 
-def _what_there_is(selector: str, layer_map: Sequence[LayerOfMap]) -> str:
-    if selector not in ("@new", "@seam"):
-        return ""
-    kind = "added" if selector == "@new" else "seam"
-    found = [
-        i for i, entry in enumerate(layer_map) if (entry.new if kind == "added" else entry.seam)
-    ]
-    assert not found
-    return f"the checkpoint's manifest tells of no {kind} layer; remove the group, or the preset"
+def _what_there_is(selector: str, parameters: Sequence[Parameter]) -> str:
+    """What could be meant by a selector that matches nothing."""
+    if selector in ("@new", "@seam"):
+        kind = "added" if selector == "@new" else "seam"
+        told = "the checkpoint's manifest tells of no"
+        return f"{told} {kind} layer; remove the group, or the preset"
+    if selector.startswith("@"):
+        return "the model has none; remove the group"
+    names = [parameter.name for parameter in parameters]
+    near = get_close_matches(selector, names, n=1, cutoff=0.0)
+    return f"a glob is of the whole name, such as '{near[0]}'"
 
 
 def first_trained(

@@ -19,8 +19,13 @@ from tensorsurgeon.trainer.slices import stored_values
 from tensorsurgeon.writing import check_destination, manifest_of
 
 
-def check_output(setup: Setup, *, overwrite: bool) -> Export | None:
+def check_output(setup: Setup, *, overwrite: bool, finished: bool) -> Export | None:
     """What will be written, once it is sure that it can go there; None where no output is named.
+
+    Args:
+        setup: the training.
+        overwrite: whether a checkpoint that is there may be replaced.
+        finished: whether its last step is taken, so that what is there may well be its result.
 
     Raises:
         PlanError: it is there already, lies in what is trained, or its disk is too small.
@@ -31,8 +36,11 @@ def check_output(setup: Setup, *, overwrite: bool) -> Export | None:
     export = _plan(setup)
     sources = (setup.checkpoint.path, setup.run.folder)
     final = setup.run.beside(path)
-    keeps = is_finished(export, final) or is_made(export, final)
-    check_destination(final, sources, export.nbytes, overwrite=overwrite or keeps)
+    keeps = finished and (is_finished(export, final) or is_made(export, final))
+    more_room = "free space there, or name another disk as output: path:"
+    check_destination(
+        final, sources, export.nbytes, overwrite=overwrite or keeps, more_room=more_room
+    )
     return export
 
 

@@ -1,13 +1,15 @@
 """Everything that is known of a training before its first step, and every mistake in it found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
+from tensorsurgeon.errors import DataError, TrainingError
 from tensorsurgeon.trainer.attention import check_packable, choose_attention
 from tensorsurgeon.trainer.data import (
     Dataset,
@@ -39,6 +41,8 @@ class Setup:
         treatments: how each is trained, by name.
         data: what is learned from.
         held_out: what the loss is measured on; None where nothing is held out.
+        baseline: the base model, whose loss is measured on the same; None without one.
+        reference: what preferences are learned against; None where that is the model itself.
     """
 
     run: Run
@@ -49,6 +53,8 @@ class Setup:
     treatments: Mapping[str, Treatment]
     data: Dataset
     held_out: "HeldOutData | None"
+    baseline: Checkpoint | None
+    reference: Checkpoint | None
 
     @cached_property
     def first_trained(self) -> int:
@@ -80,13 +86,14 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     """
     settings = run.settings
     check_batch(run, ranks)
+    _check_folder(run)
     checkpoint = open_checkpoint(run.beside(settings.model))
     model = open_model(checkpoint, settings.engine, device)
     most = getattr(model.config, "max_position_embeddings", None)
     length = settings.data.sequence_length
     if isinstance(most, int) and length > most:
         what = f"{length} is longer than the model allows, which is {most}"
-        raise run.error(["data", "sequence_length"], what)
+        raise run.error(["data", "sequence_length"], what, f"at most {most}")
     layer_map = read_layer_map(checkpoint, len(model.layers))
     parameters = describe(model)
     treatments = assign(run, parameters, layer_map)
@@ -102,7 +109,84 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
         treatments=treatments,
         data=data,
         held_out=held_out,
+        baseline=_open_baseline(run, checkpoint, model, layer_map, held_out),
+        reference=_open_reference(run, checkpoint, data, held_out),
     )
+
+
+def _check_folder(run: Run) -> None:
+    """Whether metrics and checkpoints would get among files that are read.
+
+    Raises:
+        RecipeError: they would.
+    """
+    settings = run.settings
+    data = [source.path for source in settings.data.train] + [settings.data.held_out]
+    others = [settings.model, settings.evaluate.baseline, settings.dpo.reference, *data]
+    for path in filter(None, others):
+        if run.folder.resolve().is_relative_to(run.beside(path).resolve()):
+            fix = "name a folder of the run's own"
+            raise run.error(["folder"], f"{run.folder} is, or lies in, {path}, which is read", fix)
+
+
+def _open_baseline(
+    run: Run,
+    checkpoint: Checkpoint,
+    model: LanguageModel,
+    layer_map: Sequence[LayerOfMap],
+    held_out: "HeldOutData | None",
+) -> Checkpoint | None:
+    """The base model, which is told from the run's own by its loss, and at the seams."""
+    path, place = run.settings.evaluate.baseline, ["evaluate", "baseline"]
+    if path is None:
+        return None
+    if held_out is None:
+        what = "is measured on held-out tokens, and there are none"
+        raise run.error(place, what, "name some: data: held_out")
+    other, config = _open_other(run, checkpoint, path, place, [held_out.shards])
+    compared = any(entry.seam for entry in layer_map)
+    if compared and config.hidden_size != model.config.hidden_size:
+        what = f"{path} has a width of {config.hidden_size}, the model {model.config.hidden_size}"
+        raise run.error(place, what, "name the model that the layers are from")
+    return other
+
+
+def _open_reference(
+    run: Run, checkpoint: Checkpoint, data: Dataset, held_out: "HeldOutData | None"
+) -> Checkpoint | None:
+    """What preferences are learned against, where it is another model."""
+    path = run.settings.dpo.reference
+    if path is None or run.settings.stage != "dpo":
+        return None
+    read = [source.shards for source in data.sources] + ([held_out.shards] if held_out else [])
+    return _open_other(run, checkpoint, path, ["dpo", "reference"], read)[0]
+
+
+def _open_other(
+    run: Run, checkpoint: Checkpoint, path: str, place: Sequence[str], read: Sequence[TokenShards]
+) -> tuple[Checkpoint, Any]:
+    """Another model that is to read the same tokens, and its config.
+
+    Args:
+        run: the run file.
+        checkpoint: what is trained.
+        path: of the other, as the run file has it.
+        place: where that is.
+        read: what it is to read.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        RecipeError: the tokens would mean something else to it.
+    """
+    other = open_checkpoint(run.beside(path))
+    if tokenizer_digest(other.path) != tokenizer_digest(checkpoint.path):
+        raise run.error(place, f"{path} has another tokenizer than the model")
+    config = read_model_config(other.path).get_text_config()
+    largest = max(shards.index.largest_token for shards in read)
+    if config.vocab_size <= largest:
+        what = f"{path} has {config.vocab_size} rows of embeddings, and the data token {largest}"
+        raise run.error(place, what)
+    return other, config
 
 
 def check_batch(run: Run, ranks: int) -> None:
@@ -128,7 +212,11 @@ def open_model(checkpoint: Checkpoint, engine: Engine, device: torch.device) -> 
         ArchitectureError, MissingTensorError, TrainingError: it cannot be trained here.
     """
     config = read_model_config(checkpoint.path)
-    check_packable(config)
+    try:
+        check_packable(config)
+    except TrainingError as error:
+        where = str(checkpoint.path / "config.json")
+        raise TrainingError.of(replace(p, where=p.where or where) for p in error.problems) from None
     dtype = choose_precision(engine.precision, device)
     attention = choose_attention(config, device, engine.attention, dtype=dtype)
     return build_model(checkpoint, attention=attention)
@@ -223,7 +311,12 @@ class HeldOutData:
         every = all_samples(run, shards)
         count = min(run.settings.evaluate.sequences, len(every))
         chosen = [index * len(every) // count for index in range(count)]
-        return cls(shards=shards, samples=tuple(map(every.sample, chosen)))
+        samples = tuple(map(every.sample, chosen))
+        if not any((sample.labels >= 0).any() for sample in samples):
+            what = f"has nothing to predict in the {count} samples that are measured"
+            fix = "raise evaluate: sequences, or prepare more tokens"
+            raise DataError(what, where=str(shards.folder), fix=fix)
+        return cls(shards=shards, samples=samples)
 
 
 def all_samples(run: Run, shards: TokenShards) -> HeldOut:

@@ -1,4 +1,7 @@
-"""A checkpoint's tensors, read straight into the slices of a model that each rank holds, and back."""
+"""A checkpoint's tensors, read straight into each rank's slices of a model, and put together again.
+
+Nothing here takes more memory than the slice itself and a few MB.
+"""
 
 import math
 from collections.abc import Iterator
@@ -85,7 +88,7 @@ class TensorReader:
             part.copy_(values)
 
     def _read(self, stored: StoredTensor, start: int, count: int) -> Iterator[tuple[int, Tensor]]:
-        """Consecutive elements of a stored tensor: where each part of them begins, and its values."""
+        """Consecutive elements of a stored tensor: where each part begins, and its values."""
         dtype = _TORCH.get(stored.spec.dtype)
         if dtype is None:
             what = f"'{stored.spec.name}' is {stored.spec.dtype.value}, which cannot be trained"
@@ -241,7 +244,7 @@ def squared_distances(
 def stored_values(model: LanguageModel, name: str) -> Tensor:
     """A tensor as the checkpoint stores it, out of the parameters that it became; a collective.
 
-    No more of a parameter is gathered than is asked for: of experts that are stored one by one, one.
+    No more is gathered than is asked for: of experts that are stored one by one, a single one.
 
     Args:
         model: with its weights.
@@ -253,14 +256,14 @@ def stored_values(model: LanguageModel, name: str) -> Tensor:
     parts = model.parts[name]
     device = "cpu" if dist.get_rank() == 0 else "meta"
     whole = torch.empty(parts[0][1].stored.spec.shape, dtype=torch.float32, device=device)
-    parameters = dict(model.parameters())
     for owner, piece in parts:
+        parameter = model.module.get_parameter(owner)
         first, count = piece.at[0], piece.shape[0]
         step = max(1, _GATHERED // 4 // max(1, math.prod(piece.shape[1:])))
         for at in range(first, first + count, step):
             part = piece.within(0, at, at + step)
             assert part is not None
-            values = _gather(parameters[owner], part.moved(0, at))
+            values = _gather(parameter, part.moved(0, at))
             part.of_stored(whole).copy_(values.reshape(part.size))
     return whole
 

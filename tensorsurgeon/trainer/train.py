@@ -3,18 +3,18 @@
 import gc
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
 
-from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
-from tensorsurgeon.errors import ResumeError
-from tensorsurgeon.trainer.data import TokenShards, tokenizer_digest
+from tensorsurgeon.checkpoint import Checkpoint
+from tensorsurgeon.errors import Problem, ResumeError
+from tensorsurgeon.trainer.data import TokenShards
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.export import Export
 from tensorsurgeon.trainer.fingerprint import fingerprint_of
@@ -29,7 +29,16 @@ from tensorsurgeon.trainer.records import Recorder
 from tensorsurgeon.trainer.references import reference_log_probs
 from tensorsurgeon.trainer.report import write_report
 from tensorsurgeon.trainer.result import check_output, write_result
-from tensorsurgeon.trainer.resume import Saved, differences, discard, first_rank, held
+from tensorsurgeon.trainer.resume import (
+    Saved,
+    differences,
+    discard,
+    examine,
+    find_latest,
+    first_rank,
+    held,
+    name_of,
+)
 from tensorsurgeon.trainer.run_file import FREE, Run, RunFile
 from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
 from tensorsurgeon.trainer.seams import SeamProbe, find_seams
@@ -84,15 +93,15 @@ def train(
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(run.settings.engine))
         setup = set_up(run, device=ranks.device, ranks=ranks.size)
-        export = check_output(setup, overwrite=overwrite)
+        folder = run.folder / "checkpoints"
+        finished = resume and first_rank(lambda: _is_finished(folder, run.steps))
+        export = check_output(setup, overwrite=overwrite, finished=finished)
         stack.enter_context(held(run.folder))
-        progress, metrics = None, None
+        progress = None
         if ranks.is_first:
             progress = stack.enter_context(TrainingProgress(run.steps, quiet=quiet))
-            board = run.folder / "tensorboard" if run.settings.log.tensorboard else None
-            metrics = stack.enter_context(Metrics(run.folder / METRICS_NAME, tensorboard=board))
+        metrics = _open_metrics(run, stack)
         recorder = Recorder(setup, ranks, metrics, progress, _configuration(setup))
-        folder = run.folder / "checkpoints"
         if not resume:
             first_rank(lambda: _forget(folder))
         saver = stack.enter_context(
@@ -103,14 +112,37 @@ def train(
             _check_same(run, saved, recorder.configuration)
         loop = _make_loop(setup, ranks, saver, saved, recorder, metrics)
         with _signals(loop):
-            number = loop.carry_on()
+            loop.carry_on()
+            loop.save(wait=True)
+            # Ranks may have been sent several, and after the last step as well.
+            number = round(ranks.highest(loop.stopping))
         return _finish(setup, ranks, loop, recorder, export, number, overwrite=overwrite)
+
+
+def _is_finished(folder: Path, steps: int) -> bool:
+    """Whether an earlier part of the run has taken its last step."""
+    saved = find_latest(folder, lambda _: None)
+    return saved is not None and saved.step == steps
+
+
+def _open_metrics(run: Run, stack: ExitStack) -> Metrics | None:
+    """The file of metrics, on the first rank; where it cannot be opened, all of them are told."""
+    board = run.folder / "tensorboard" if run.settings.log.tensorboard else None
+    opened: list[Metrics] = []
+
+    def open_one() -> None:
+        metrics = Metrics(run.folder / METRICS_NAME, tensorboard=board)
+        opened.append(stack.enter_context(metrics))
+
+    first_rank(open_one)
+    return opened[0] if opened else None
 
 
 def _forget(folder: Path) -> None:
     """Remove the checkpoints of an earlier run."""
-    for path in sorted(folder.glob("step-*")):
-        discard(path, secrets.token_hex(4), Disk())
+    whole, damaged = examine(folder)
+    for step in sorted({saved.step for saved in whole} | damaged.keys()):
+        discard(folder / name_of(step), secrets.token_hex(4), Disk())
 
 
 def _told(recorder: Recorder) -> Callable[[Written], None]:
@@ -126,9 +158,7 @@ def _make_loop(
     metrics: Metrics | None,
 ) -> Loop:
     """The loop, where the run begins or goes on."""
-    seconds = metrics.rewind(saved.step if saved else None) if metrics is not None else 0.0
-    if metrics is not None:
-        recorder.recall(read_metrics(setup.run.folder / METRICS_NAME))
+    seconds = first_rank(lambda: _rewind(setup.run, metrics, saved, recorder))
     recorder.begin(resumed_at=saved.step if saved else None, seconds=seconds)
     probe = _make_probe(setup, ranks)
     _measure_base(setup, ranks, recorder, probe, fresh=saved is None)
@@ -151,14 +181,22 @@ def _make_loop(
     return loop
 
 
+def _rewind(run: Run, metrics: Metrics | None, saved: Saved | None, recorder: Recorder) -> float:
+    """Forget what was measured after the step that is gone on from; the seconds until then."""
+    assert metrics is not None
+    seconds = metrics.rewind(saved.step if saved else None)
+    recorder.recall(read_metrics(run.folder / METRICS_NAME))
+    return seconds
+
+
 def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective, Objective]:
     """What the stage learns, and what is measured; the model has its first weights still."""
     run = setup.run
     if run.settings.stage != "dpo":
         return NextToken(), NextToken()
     checkpoint, reference = setup.checkpoint, learner
-    if run.settings.dpo.reference is not None:
-        checkpoint = _open_beside(setup, run.settings.dpo.reference, ["dpo", "reference"])
+    if setup.reference is not None:
+        checkpoint = setup.reference
         reference = _frozen_learner(setup, ranks, checkpoint)[0]
     identity = fingerprint_of(checkpoint)
 
@@ -169,18 +207,6 @@ def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective
     measured = [] if setup.held_out is None else [log_probs(setup.held_out.shards)]
     settings = run.settings.dpo
     return Preferred(settings, learned), Preferred(settings, measured or learned)
-
-
-def _open_beside(setup: Setup, path: str, place: Sequence[str]) -> Checkpoint:
-    """Another model that is to read the same tokens.
-
-    Raises:
-        RecipeError: they would mean something else to it.
-    """
-    checkpoint = open_checkpoint(setup.run.beside(path))
-    if tokenizer_digest(checkpoint.path) != tokenizer_digest(setup.checkpoint.path):
-        raise setup.run.error(place, f"{path} has another tokenizer than the model")
-    return checkpoint
 
 
 def _frozen_learner(
@@ -207,12 +233,10 @@ def _measure_base(
     setup: Setup, ranks: Ranks, recorder: Recorder, probe: SeamProbe | None, *, fresh: bool
 ) -> None:
     """The base model's loss on the held-out samples, and what its layers get at the seams."""
-    settings = setup.run.settings
-    path = settings.evaluate.baseline
+    settings, base = setup.run.settings, setup.baseline
     wanted = fresh or (probe is not None and probe.needs_base)
-    if path is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
+    if base is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
         return
-    base = _open_beside(setup, path, ["evaluate", "baseline"])
     learner, model = _frozen_learner(setup, ranks, base)
     if fresh:
         samples = setup.held_out.samples
@@ -243,22 +267,32 @@ def _check_same(run: Run, saved: Saved, configuration: Mapping[str, Any]) -> Non
         before["settings"] = RunFile.model_validate(before["settings"]).model_dump(mode="json")
     free = {f"settings.{path}" for path in FREE}
     if problems := differences(before, configuration, free=free):
-        error = ResumeError.of(problems)
+        error = ResumeError.of(map(_in_run_file, problems))
         error.add_note(f"{saved.path} was saved by a run with other settings than {run.path}")
         error.add_note("'tensorsurgeon train --no-resume' begins anew, and forgets it")
         raise error
 
 
+def _in_run_file(problem: Problem) -> Problem:
+    """A difference by its place in the run file; the digests of what is read there say nothing."""
+    if problem.where.startswith("settings."):
+        return replace(problem, where=problem.where.removeprefix("settings."))
+    where = problem.where.replace("data.", "data.train.")
+    return replace(problem, where=where, what="is another than when this run began")
+
+
 @contextmanager
 def _signals(loop: Loop) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the loop after the step it is in, once that is saved."""
+    """SIGTERM, SIGHUP and Ctrl-C end the loop after the step it is in, once that is saved."""
 
     def note(number: int, _: object) -> None:
         if loop.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice
         loop.stopping = number
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield
     finally:
@@ -280,7 +314,6 @@ def _finish(
     run = setup.run
     path = None
     if not number:
-        loop.save(wait=True)
         path = write_result(setup, export, recorder, overwrite=overwrite)
     recorder.end(loop.step, "terminated" if number else "finished")
     report = run.folder / REPORT_NAME

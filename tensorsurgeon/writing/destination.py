@@ -10,7 +10,6 @@ from tensorsurgeon.errors import OutputError, PlanError
 from tensorsurgeon.specs import size_text
 from tensorsurgeon.writing.workplace import Workplace
 
-
 _MORE_ROOM = "free space there, or choose another disk with -o"
 
 
