@@ -32,18 +32,20 @@ class _Attention(torch.autograd.Function):
         raise AssertionError
 
 
-def _attention(
-    _: nn.Module, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any
-) -> Any:
-    return _Attention.apply(query, key, value).transpose(1, 2), None  # type: ignore[no-untyped-call]
-
-
 class _Kept(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what selective checkpointing keeps."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.nbytes = 0
+
+    def attention(
+        self, _: nn.Module, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any
+    ) -> Any:
+        """As transformers calls one; its output is kept, and a number a head and token."""
+        out = _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
+        self.nbytes += out.nbytes + 4 * out[..., 0].numel()
+        return out.transpose(1, 2), None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -85,7 +87,8 @@ def layer_activations(
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(_NAME, _attention)
+    kept = _Kept()
+    AttentionInterface.register(_NAME, kept.attention)
     AttentionMaskInterface.register(_NAME, lambda *_, **__: None)
     body: Any = copy.deepcopy(model.body).to(device="meta", dtype=precision)
     body.config._attn_implementation = _NAME
@@ -101,9 +104,10 @@ def layer_activations(
         numbers: list[tuple[int, int]] = []
 
         def measured(*args: Any, plain: Any = plain, numbers: Any = numbers, **kwargs: Any) -> Any:
-            with _saved(own) as saved, _Kept() as kept:
+            before = kept.nbytes
+            with _saved(own) as saved, kept:
                 out = plain(*args, **kwargs)
-            numbers.append((sum(saved.values()), kept.nbytes))
+            numbers.append((sum(saved.values()), kept.nbytes - before))
             return out
 
         layer.forward = measured

@@ -110,7 +110,7 @@ def _slices(start: Indices, size: Indices) -> tuple[slice, ...]:
 
 
 class NotFollowedError(Exception):
-    """Something was done to tensors that no boxes tell of; carries the name of what."""
+    """Something was done to tensors that no boxes tell of; says what."""
 
 
 class Followed(Tensor):
@@ -152,20 +152,26 @@ def _inside(found: Any) -> Sequence[Any]:
     return found if isinstance(found, list | tuple) else (found,)
 
 
-def _stack(func: Any, tensors: Sequence[Followed], dim: int = 0) -> Followed:
+def _form_of(tensor: Tensor) -> Form:
+    if not isinstance(tensor, Followed):
+        raise NotFollowedError("values that are not stored")
+    return tensor.form
+
+
+def _stack(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Followed:
     plain = func(tensors, dim=dim)
     dim %= plain.ndim
-    form = (p.stacked(dim, index) for index, one in enumerate(tensors) for p in one.form)
+    form = (p.stacked(dim, index) for index, one in enumerate(tensors) for p in _form_of(one))
     return Followed.of(plain, form)
 
 
-def _cat(func: Any, tensors: Sequence[Followed], dim: int = 0) -> Followed:
+def _cat(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Followed:
     plain = func(tensors, dim=dim)
     dim %= plain.ndim
     form: list[Piece] = []
     at = 0
     for one in tensors:
-        form += (piece.moved(dim, at) for piece in one.form)
+        form += (piece.moved(dim, at) for piece in _form_of(one))
         at += one.shape[dim]
     return Followed.of(plain, form)
 

@@ -8,6 +8,7 @@ import torch
 
 from tensorsurgeon.trainer.forecast import forecast_text, make_forecast
 from tensorsurgeon.trainer.parallel import choose_device, choose_precision
+from tensorsurgeon.trainer.result import check_output
 from tensorsurgeon.trainer.run_file import Run
 from tensorsurgeon.trainer.setup import set_up
 
@@ -35,6 +36,7 @@ def dry_run_text(run: Run, *, ranks: int | None, as_json: bool) -> str:
         device = choose_device(engine.device)
         kind, precision = device.type, choose_precision(engine.precision, device)
         setup = set_up(run, device=device, ranks=size)
+    check_output(setup, overwrite=True, finished=False)
     forecast = make_forecast(setup, ranks=size, precision=precision, device=kind)
     named = str(precision).removeprefix("torch.")
     if as_json:

@@ -1,8 +1,9 @@
 """The held-out loss: of the model in training, and of the base model on the same tokens."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from tensorsurgeon.trainer.data import Sample
@@ -54,23 +55,16 @@ def evaluate(
 def shares(samples: Sequence[Sample], ranks: Ranks, micro: int) -> Iterator[Batch]:
     """This rank's share of samples, in batches; as many batches on every rank.
 
-    Gathering the layers takes all ranks, so one with nothing left computes a sample that does not
-    count.
+    Gathering the layers takes all ranks, so one with nothing left computes samples that do not
+    count; they fill the last batches, too, since what is compiled wants one shape.
     """
     own = list(samples[ranks.rank :: ranks.size])
     rounds = -(-len(samples) // (micro * ranks.size))
     for index in range(rounds):
         chosen = own[index * micro : (index + 1) * micro]
-        yield collate(chosen) if chosen else _nothing(samples[0])
+        yield collate(chosen + [_nothing(samples[0])] * (micro - len(chosen)))
 
 
-def _nothing(sample: Sample) -> Batch:
-    batch = collate([sample])
-    return Batch(
-        tokens=batch.tokens,
-        labels=torch.full_like(batch.labels, IGNORED),
-        positions=batch.positions,
-        documents=batch.documents,
-        pairs=batch.pairs[:0],
-        sources=batch.sources[:0],
-    )
+def _nothing(sample: Sample) -> Sample:
+    labels = np.full_like(sample.labels, IGNORED)
+    return replace(sample, labels=labels, pairs=sample.pairs[:0])

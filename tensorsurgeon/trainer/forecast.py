@@ -136,10 +136,18 @@ def source_text(source: SourceForecast) -> str:
     return ", ".join((told, *left))
 
 
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""What configs call the number of a layer's experts."""
+
+
 def token_flops(setup: Setup) -> float:
     """FLOPs of a token, forward and backward."""
+    config = setup.model.config
+    experts = [getattr(config, name, None) for name in _EXPERTS]
+    every = next((count for count in experts if count), 1)
     return flops_per_token(
         setup.parameters,
+        active_experts=(getattr(config, "num_experts_per_tok", None) or every) / every,
         layers=len(setup.layer_map),
         width=int(setup.model.config.hidden_size),
         sequence_length=setup.run.settings.data.sequence_length,

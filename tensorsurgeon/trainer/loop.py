@@ -2,6 +2,7 @@
 
 import math
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tensorsurgeon.errors import TensorSurgeonError, TrainingError
 from tensorsurgeon.trainer.evaluation import evaluate
 from tensorsurgeon.trainer.groups import optimizer_groups
 from tensorsurgeon.trainer.learner import Batch, Learner, collate
@@ -23,6 +25,7 @@ from tensorsurgeon.trainer.optimisation import (
 )
 from tensorsurgeon.trainer.parallel import Ranks
 from tensorsurgeon.trainer.records import Recorder
+from tensorsurgeon.trainer.resume import first_rank
 from tensorsurgeon.trainer.saving import Saver, training_state
 from tensorsurgeon.trainer.schedule import factor_at
 from tensorsurgeon.trainer.seams import SeamProbe
@@ -72,6 +75,8 @@ class Loop:
         self._norms = GradientNorms(trained, layer_of, len(setup.layer_map), ranks)
         self.guard = StepGuard(self._run.settings.guard)
         self.step = 0
+        self._since = time.monotonic()
+        self._failure: TensorSurgeonError | None = None
         self.stopping = 0
         """Number of the signal that asked this rank to end after the step it is in."""
 
@@ -84,25 +89,35 @@ class Loop:
         """Take the steps that are left; returns the signal that ended it, 0 where none did."""
         if self.step == 0:
             self.look(0)
+        self._since = time.monotonic()
         for step, batches in self._batches():
             stop = self._take(step, batches)
             self.step = step + 1
-            self.look(self.step, last=self.step == self._run.steps)
             self._saver.poll()
-            if stop:
+            if stop:  # whoever asked may not wait long
                 self.save(wait=True)
+            self.look(self.step, last=self.step == self._run.steps)
+            if stop:
                 return stop
             if self.step % self._run.settings.checkpoint.every == 0:
                 self.save(wait=False)
         self._saver.wait()
+        first_rank(self._recorder.check)
         return 0
 
     def _batches(self) -> Iterator[tuple[int, list[Batch]]]:
-        """This rank's batches of each step that is left, the next ones made meanwhile."""
+        """This rank's batches of each step that is left, the next ones made meanwhile.
+
+        Where they cannot be made there are none, and why is remembered until all ranks can be told.
+        """
         with ThreadPoolExecutor(1) as maker:
             coming = maker.submit(self._batches_of, self.step)
             for step in range(self.step, self._run.steps):
-                batches = coming.result()
+                batches: list[Batch] = []
+                try:
+                    batches = coming.result()
+                except TensorSurgeonError as error:
+                    self._failure = error
                 if step + 1 < self._run.steps:
                     coming = maker.submit(self._batches_of, step + 1)
                 yield step, batches
@@ -112,20 +127,21 @@ class Loop:
         batch, ranks = self._run.settings.batch, self._ranks
         each = batch.sequences // ranks.size
         first = step * batch.sequences + ranks.rank * each
-        return [
+        batches = [
             collate([self._setup.data.sample(at + i) for i in range(batch.micro)])
             for at in range(first, first + each, batch.micro)
         ]
+        return [batch.pinned() if ranks.device.type == "cuda" else batch for batch in batches]
 
     def _take(self, step: int, batches: list[Batch]) -> int:
-        """One step; returns the signal that any rank was sent."""
+        """One step; returns the signal that ends the run, 0 where no rank was sent any."""
         settings, objective = self._run.settings, self._objective
-        began = time.monotonic()
         weight = self._weight(batches)
         sums = torch.zeros(
             1 + len(objective.extras), dtype=torch.float64, device=self._ranks.device
         )
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
+            self._learner.exchange_between_replicas(number == len(batches))
             found = self._learner(batch.to(self._ranks.device), objective)
             # Gradients are averaged over ranks; their sum over the step's weight is wanted.
             (found[0] * (self._ranks.size / weight)).backward()
@@ -150,18 +166,33 @@ class Loop:
             loss=loss,
             learning_rate=rate,
             norms=norms,
-            seconds=time.monotonic() - began,
+            seconds=self._lap(),
             skipped=skipped,
             memory=peak_memory(self._ranks.device),
             extras=dict(zip(objective.extras, extras, strict=True)),
         )
-        return round(rest[-1])
+        return (self.stopping or signal.SIGTERM) if rest[-1] else 0
+
+    def _lap(self) -> float:
+        """Seconds since the last step, or what was measured or saved after it."""
+        before, self._since = self._since, time.monotonic()
+        return self._since - before
 
     def _weight(self, batches: list[Batch]) -> float:
-        """What the step's loss is a mean of, over all ranks; at least 1."""
-        weight = torch.tensor(float(sum(map(self._objective.weight, batches))))
-        dist.all_reduce(weight)  # on the processor, where it is needed
-        return max(weight.item(), 1.0)
+        """What the step's loss is a mean of, over all ranks; at least 1.
+
+        Raises:
+            TensorSurgeonError: a rank has no batches, or could not write its metrics; on all ranks.
+        """
+        failure = self._failure or self._recorder.failure
+        weight = float(sum(map(self._objective.weight, batches)))
+        told = torch.tensor((weight, float(failure is not None)), dtype=torch.float64)
+        dist.all_reduce(told)  # on the processor, where it is needed
+        if failure is not None:
+            raise failure
+        if told[1]:
+            raise TrainingError("another rank has failed, and says why")
+        return max(told[0].item(), 1.0)
 
     def look(self, step: int, *, last: bool = False) -> None:
         """Measure what is due after so many steps."""
@@ -176,6 +207,7 @@ class Loop:
                 layers = self._setup.model.layers
                 self._recorder.seams(step, self._probe.measure(self._learner, layers, self._ranks))
             self._recorder.layers(step, self._moved())
+        self._since = time.monotonic()
 
     def _moved(self) -> list[float]:
         """How far each layer is from where it began, relative to its norm there."""
@@ -197,6 +229,7 @@ class Loop:
             "guard": {"recent": self.guard.recent, "not_finite": self.guard.not_finite},
         }
         self._saver.save(self.step, state, meta, wait=wait)
+        self._since = time.monotonic()
 
 
 def peak_memory(device: torch.device) -> int:

@@ -223,7 +223,7 @@ def _sweep(
     device, dtype, vocabulary = hidden.device, hidden.dtype, weight.shape[0]
     exact = torch.promote_types(dtype, torch.float32)
     kept = (labels != IGNORED).nonzero().squeeze(1)
-    targets, kept = labels[kept].to(device), kept.to(device)
+    targets, kept = _moved(labels[kept], device), _moved(kept, device)
     head = weight.to(dtype).t()
     chunk = settings.chunk or rows_per_chunk(vocabulary, device)
     on_logits = _compiled_on_logits() if settings.compiled else _on_logits
@@ -250,6 +250,13 @@ def _sweep(
         if for_bias is not None:
             for_bias += slope.sum(0, dtype=exact)
     return _Swept(losses=losses, hidden=for_hidden, weight=for_weight, bias=for_bias)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same on a device; from the processor's memory without its being waited for."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -121,7 +121,7 @@ def build_model(checkpoint: Checkpoint, *, attention: str) -> LanguageModel:
     with init_empty_weights(include_buffers=False):
         try:
             module = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=torch.float32, attn_implementation=attention
+                config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
             )
         except (ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
             raise ArchitectureError(

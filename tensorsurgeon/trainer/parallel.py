@@ -159,6 +159,10 @@ def prepare_layers(
         Whether they are compiled.
     """
     compiled = engine.compile == "on" or (engine.compile == "auto" and device.type == "cuda")
+    if compiled:
+        # One piece of code serves all layers: trained and frozen, of every kind, in training and
+        # evaluation. Beyond the limit they would silently not be compiled.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for index, layer in enumerate(model.layers):
         if engine.activation_checkpointing != "none" and index >= first_trained:
             _recompute(layer, selective=engine.activation_checkpointing == "selective")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tensorsurgeon.errors import OutputError
 from tensorsurgeon.trainer.evaluation import Measured
 from tensorsurgeon.trainer.flops import stated_peak
 from tensorsurgeon.trainer.forecast import source_text, sources_forecast, token_flops
@@ -46,13 +47,27 @@ class Recorder:
         self._before = 0.0
         self._began = time.monotonic()
         self._norms: Norms | None = None
+        self.failure: OutputError | None = None
         self.first: Measured | None = None
         self.last: Measured | None = None
         self.baseline: Measured | None = None
 
     def _write(self, event: str, **values: Any) -> None:
-        if self._metrics is not None:
+        if self._metrics is None or self.failure is not None:
+            return
+        try:
             self._metrics.write({"event": event, **values})
+        except OutputError as error:  # the other ranks have to be told first
+            self.failure = error
+
+    def check(self) -> None:
+        """Whether everything was written down.
+
+        Raises:
+            OutputError: it was not.
+        """
+        if self.failure is not None:
+            raise self.failure
 
     def say(self, text: str) -> None:
         """Tell the user."""

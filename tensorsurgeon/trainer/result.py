@@ -50,6 +50,11 @@ def is_made(export: Export, final: Path) -> bool:
     return manifest is not None and manifest.created.get("binding") == export.binding
 
 
+def _is_in_place(export: Export, final: Path) -> bool:
+    """Whether nothing is left to be done, not even to remove what an interrupted run has left."""
+    return is_made(export, final) and not is_finished(export, final)
+
+
 def _plan(setup: Setup) -> Export:
     run = setup.run
     return plan_export(
@@ -79,7 +84,7 @@ def write_result(
     if path is None or export is None:
         return None
     final = setup.run.beside(path)
-    if first_rank(lambda: is_made(export, final)) and not overwrite:
+    if not overwrite and first_rank(lambda: _is_in_place(export, final)):
         recorder.say(f"{path} is there already")
         return final
 

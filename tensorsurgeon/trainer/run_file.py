@@ -14,7 +14,11 @@ from tensorsurgeon.documents import Findings, LocatedMap, kind_of, load_document
 from tensorsurgeon.errors import Problem, RecipeError
 from tensorsurgeon.specs import parse_size
 
-_NEEDS = "a run file has at least 'model', 'folder', 'data', 'steps' and 'batch'"
+_NEEDS = "a run file has 'model', 'folder', 'data', 'steps' or 'tokens', 'batch', 'optimizer'"
+
+
+_MOST = 10**15
+"""The largest count: of anything that is counted here, there are fewer in the world."""
 
 
 def _count(raw: Any) -> int:
@@ -24,11 +28,13 @@ def _count(raw: Any) -> int:
             raw = float(raw.replace("_", ""))
         except ValueError:
             raise PydanticCustomError("count", "a whole number, not text") from None
-    if isinstance(raw, bool) or not isinstance(raw, int | float) or raw != raw // 1:
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or raw % 1 != 0:
         given = {"given": kind_of(raw) if not isinstance(raw, float) else str(raw)}
         raise PydanticCustomError("count", "a whole number, not {given}", given)
     if raw < 1:
         raise PydanticCustomError("count", "at least 1, not {given}", {"given": str(raw)})
+    if raw > _MOST:
+        raise PydanticCustomError("count", "at most {most}", {"most": f"{_MOST:.0e}"})
     return int(raw)
 
 
@@ -48,10 +54,13 @@ Count = Annotated[int, BeforeValidator(_count), Schema({"type": "number", "minim
 Size = Annotated[int, BeforeValidator(_size), Schema({"type": ["string", "integer"]})]
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Settings(BaseModel):
     """Base of every part of a run file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TokenSource(Settings):
@@ -90,7 +99,7 @@ class Optimizer(Settings):
     """AdamW (Loshchilov and Hutter 2019)."""
 
     learning_rate: float = Field(gt=0, description="at the schedule's height")
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="decay of the moments")
+    betas: tuple[Beta, Beta] = Field(default=(0.9, 0.95), description="decay of the moments")
     epsilon: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(
         default=0.1, ge=0, description="of matrices; norms and biases have none"
@@ -186,7 +195,7 @@ class Log(Settings):
     """What is written down; metrics.jsonl always is."""
 
     every: Count = Field(default=1, description="steps between two lines of metrics")
-    layers: Count = Field(default=50, description="steps between two looks at layers and seams")
+    layers: Count = Field(default=200, description="steps between two looks at layers and seams")
     tensorboard: bool = Field(default=False, description="write events for TensorBoard, too")
 
 
@@ -338,6 +347,9 @@ def _check(run: RunFile, document: LocatedMap, findings: Findings) -> None:
         )
         fix = "make 'sequences' a multiple of 'micro' times the number of ranks"
         findings.report(mark_at(document, ["batch"]), what, fix)
+    if run.steps is not None and run.schedule.warm_up >= run.steps:
+        what = f"schedule: a warm-up of {run.schedule.warm_up} steps fills all {run.steps}"
+        findings.report(mark_at(document, ["schedule", "warm_up"]), what)
     if run.stage == "dpo" and run.data.packing == "stream":
         fix = "packing: documents"
         findings.report(mark_at(document, ["data", "packing"]), "pairs cannot be cut apart", fix)

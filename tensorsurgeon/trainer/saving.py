@@ -32,7 +32,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -58,10 +58,11 @@ from tensorsurgeon.trainer.resume import (
     remove_leftovers,
     remove_old,
 )
+from tensorsurgeon.trainer.saved_index import SavedReader
 from tensorsurgeon.writing import Disk
 
 State = dict[str, Any]
-"""Nested dicts of tensors, DTensors and small Python values. A tensor that is no DTensor has to be
+"""Nested dicts and lists of tensors and DTensors. A tensor that is no DTensor has to be
 the same on every rank: one of them writes it."""
 
 _PATIENCE = timedelta(hours=3)
@@ -153,7 +154,7 @@ class Saver:
             ResumeError: the checkpoint lacks a value, has another shape, or cannot be read.
         """
         try:
-            load(state, storage_reader=FileSystemReader(saved.path))
+            load(state, storage_reader=SavedReader(saved.path))
         except CheckpointException as error:
             raise ResumeError(
                 f"cannot be loaded: {_cause(error).strerror}",

@@ -10,7 +10,8 @@ def factor_at(schedule: LearningRateSchedule, step: int, steps: int) -> float:
 
     A warm-up rises in a line and reaches 1 at its last step. `wsd` stays there and falls in a line
     over the last share of the steps (Hu et al. 2024, MiniCPM, arXiv:2404.06395); `cosine` falls
-    along half a cosine (Loshchilov and Hutter 2017). Both end at `final` with the last step.
+    along half a cosine (Loshchilov and Hutter 2017). Both would reach `final` one step after the
+    last, which at 0 would learn nothing.
 
     Args:
         schedule: which.
@@ -26,6 +27,6 @@ def factor_at(schedule: LearningRateSchedule, step: int, steps: int) -> float:
         first = max(first, steps - math.ceil(schedule.decay * steps))
     if step < first:
         return 1.0
-    done = (step - first + 1) / (steps - first)
+    done = (step - first + 1) / (steps - first + 1)
     fallen = done if schedule.kind == "wsd" else (1 - math.cos(math.pi * done)) / 2
     return 1 - (1 - schedule.final) * fallen

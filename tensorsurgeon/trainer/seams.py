@@ -140,5 +140,6 @@ def inputs_of(
 
             hook = layers[index].register_forward_pre_hook(note, with_kwargs=True)
             stack.callback(hook.remove)
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # a shape of its own
         learner.measure(batch, lambda _, hidden, __: hidden.sum())
     return found

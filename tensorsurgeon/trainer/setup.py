@@ -195,7 +195,10 @@ def check_batch(run: Run, ranks: int) -> None:
     Raises:
         RecipeError: it does not.
     """
-    batch = run.settings.batch
+    batch, replicas = run.settings.batch, run.settings.engine.replicate
+    if ranks % replicas:
+        what = f"{ranks} rank{'s' * (ranks > 1)} do not divide into {replicas} replicas"
+        raise run.error(["engine", "replicate"], what)
     if batch.sequences % (batch.micro * ranks):
         raise run.error(
             ["batch"],

@@ -75,6 +75,15 @@ def main() -> None:
     ]
     (options.folder / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
     print(table(rows))
+    if missed := [row["job"] for row in rows if not is_as_wanted(row)]:
+        sys.exit(f"not as wanted: {', '.join(missed)}")
+
+
+def is_as_wanted(row: dict[str, Any]) -> bool:
+    """Whether the device was used as well as it should be, and its memory foretold within 10%."""
+    if row["wanted"] is None:
+        return True
+    return row["mfu"] >= row["wanted"] and abs(row["forecast"] / row["memory"] - 1) <= 0.1
 
 
 def measure(job: Job, folder: Path, device: str) -> dict[str, Any]:

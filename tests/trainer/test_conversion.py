@@ -172,7 +172,14 @@ def test_every_conversion_of_transformers_is_followed_as_it_is_done_or_not_at_al
 def test_what_no_boxes_tell_of_is_not_followed() -> None:
     tensor = Followed.stored(stored("t", 4, 6))
     assert tensor.shape == (4, 6)
-    for change in (lambda t: t.T, lambda t: t.view(2, 12), lambda t: t + 1, lambda t: t[::2]):
+    changes: list[Callable[[Tensor], Tensor]] = [
+        lambda t: t.T,
+        lambda t: t.view(2, 12),
+        lambda t: t + 1,
+        lambda t: t[::2],
+        lambda t: torch.cat([t, torch.zeros(4, 6, device="meta")]),
+    ]
+    for change in changes:
         with pytest.raises(NotFollowedError):
             change(tensor)
 

@@ -1,16 +1,18 @@
 """Whole trainings of tiny models: what surgery does to a loss, and what training makes of it."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from tensorsurgeon.trainer.data import open_tokens
 from tensorsurgeon.trainer.run_file import read_run
 from tensorsurgeon.trainer.setup import HeldOutData, open_data
 from tensorsurgeon.verify import verify
+from tests.trainer.data.tokens import make_tokenizer
 from tests.trainer.ranks import on_ranks
 from tests.trainer.runs import (
     apply_surgery,
@@ -97,6 +99,8 @@ def test_two_ranks_learn_the_same_as_one(grown: Path, tokens: Tokens, tmp_path: 
     train_quietly(one)
     on_ranks(2, train_quietly, two)
     assert losses_of(two) == pytest.approx(losses_of(one), abs=1e-5)
+    norms = [[e["gradient_norm"] for e in events_of(run, "step")] for run in (one, two)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     for kind in ("evaluation", "layers", "seams"):
         for first, second in zip(events_of(one, kind), events_of(two, kind), strict=True):
             numbers = [event.get("loss") or event.get("moved") for event in (first, second)]
@@ -250,7 +254,7 @@ def test_three_steps_are_those_of_a_plain_loop_over_transformers(
         decay = 0.1 if parameter.ndim > 1 else 0.0
         groups.append({"params": [parameter], "weight_decay": decay, "factor": factor})
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.95), eps=1e-8)
-    rates = [3e-3 * factor for factor in (0.5, 1.0, 0.0)]
+    rates = [3e-3 * factor for factor in (0.5, 1.0, 0.5)]
     data, _ = open_data(read, grown, 384)
     for step, rate in enumerate(rates):
         samples = [data.sample(4 * step + i) for i in range(4)]
@@ -313,3 +317,49 @@ def test_what_comes_out_has_the_loss_that_was_measured_last(
     assert events_of(again, "evaluation")[0]["loss"] == pytest.approx(outcome.last.loss, abs=1e-6)
     # The second training still knows what the surgery did.
     assert events_of(again, "run")[0]["layers"] == events_of(run, "run")[0]["layers"]
+
+
+def test_layers_of_several_kinds_are_all_compiled(
+    expanded: Path, tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tracing alone: what the compiler makes of the graphs is of no interest here.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch._dynamo.reset()
+    run = write_run(
+        tmp_path / "run.yaml",
+        expanded,
+        tokens,
+        preset="block-expansion",
+        evaluate={"every": 2, "sequences": 7},
+        log={"layers": 2},
+        steps=3,
+        engine={"compile": "on"},
+    )
+    train_quietly(run)
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+
+
+def test_a_model_of_experts_learns(tokens: Tokens, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        max_position_embeddings=128,
+    )
+    model = make_tokenizer(tmp_path / "model")
+    MixtralForCausalLM(config).save_pretrained(model)
+    run = write_run(
+        tmp_path / "run.yaml", model, tokens, output={"path": str(tmp_path / "trained")}
+    )
+    outcome = train_quietly(run)
+    assert outcome.first is not None
+    assert outcome.last is not None
+    assert outcome.last.loss < outcome.first.loss
+    _, told = MixtralForCausalLM.from_pretrained(outcome.path, output_loading_info=True)
+    assert not any(told.values())

@@ -13,18 +13,19 @@ from tests.trainer.saving.training import full
 
 
 def state_of(step: int, rows: int = 5) -> State:
-    """Sharded and whole tensors, numbers and lists; 2800 bytes a row."""
+    """Sharded and whole tensors, nested and in lists; 2800 bytes a row."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     sharded = distribute_tensor(torch.full((rows, 700), float(step)), mesh, [Shard(0)])
     whole = {"scalar": torch.tensor(float(step)), "whole": torch.full((3,), float(step))}
-    return {"sharded": sharded, "more": whole, "python": {"count": step, "pair": [step, step]}}
+    pair = [torch.tensor(step), torch.tensor([step])]
+    return {"sharded": sharded, "more": whole, "counts": {"pair": pair}}
 
 
 def steps_of(state: State) -> set[float]:
     """The steps that a state's values are of."""
     state = full(state)
     tensors = [state["sharded"], *state["more"].values()]
-    numbers = [state["python"]["count"], *state["python"]["pair"]]
+    numbers = state["counts"]["pair"]
     return {*torch.cat([t.flatten() for t in tensors]).tolist(), *map(float, numbers)}
 
 

@@ -96,7 +96,7 @@ def load_into(folder: Path, extra: dict[str, Any]) -> None:
 
 def save_one(folder: Path) -> None:
     with Saver(folder, keep=1) as saver:
-        saver.save(1, {"a": torch.ones(4), "n": {"count": 7}}, {}, wait=True)
+        saver.save(1, {"a": torch.ones(4), "n": {"count": torch.tensor(7)}}, {}, wait=True)
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,8 @@ from tests.trainer.saving.traced import Job, train_on
 
 
 def change(state: Any, meta: dict[str, Any]) -> None:
-    for tensor in (state["sharded"], *state["more"].values()):
+    for tensor in (state["sharded"], *state["more"].values(), *state["counts"]["pair"]):
         tensor.fill_(-7)
-    state["python"]["pair"][0] = -7
-    state["python"]["count"] = -7
     meta["seen"].append(-7)
 
 
