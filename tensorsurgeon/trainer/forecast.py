@@ -204,6 +204,8 @@ def _memory(setup: Setup, *, ranks: int, precision: torch.dtype, device: str) ->
         # The root's stay from its forward to its backward pass; of the layers, one works while
         # another is fetched.
         "gathered weights": compute * (outside + 2 * max(by_layer)),
+        # As a layer's come out of its backward pass, and in float32 as they are exchanged.
+        "gathered gradients": (compute + _GRADIENT) * max(by_layer) if trained else 0,
         "activations": _activations(setup, tokens, precision) + 3 * tokens * width * compute,
         "loss": logits * (2 * 4 + compute) + head_trained * vocabulary * width * (4 + compute),
     }
@@ -237,8 +239,8 @@ def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str
     if forecast.frozen_prefix:
         lines.append(f"  layers 0-{forecast.frozen_prefix - 1} run without gradients")
     lines += ["", f"memory on each of {ranks} rank{'s' * (ranks > 1)} ({device}, {precision})", ""]
-    lines += [f"  {name:16}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
-    lines.append(f"  {'peak':16}  {size_text(forecast.peak):>8}")
+    lines += [f"  {name:18}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
+    lines.append(f"  {'peak':18}  {size_text(forecast.peak):>8}")
     lines += ["", "data", "", *(f"  {source_text(source)}" for source in forecast.data)]
     lines += [
         "",
