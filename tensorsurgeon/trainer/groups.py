@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -147,9 +147,13 @@ def _what_there_is(selector: str, parameters: Sequence[Parameter]) -> str:
         return f"{told} {kind} layer; remove the group, or the preset"
     if selector.startswith("@"):
         return "the model has none; remove the group"
-    names = [parameter.name for parameter in parameters]
-    near = get_close_matches(selector, names, n=1, cutoff=0.0)
-    return f"a glob is of the whole name, such as '{near[0]}'"
+    like = SequenceMatcher(b=selector, autojunk=False)
+
+    def alike(parameter: Parameter) -> int:
+        like.set_seq1(parameter.name)
+        return like.find_longest_match().size
+
+    return f"a glob is of the whole name, such as '{max(parameters, key=alike).name}'"
 
 
 def first_trained(

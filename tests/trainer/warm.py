@@ -47,6 +47,11 @@ class Warm:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the server, or what it runs under."""
+        return self._server.pid
+
     def ask(self, **order: Any) -> int:
         """What the server answers."""
         assert self._server.stdin is not None
