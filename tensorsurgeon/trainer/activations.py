@@ -95,9 +95,7 @@ def layer_activations(
     for parameter in body.parameters():
         parameter.requires_grad_(True)
     own = {parameter.untyped_storage()._cdata for parameter in body.parameters()}
-    layers = body.get_submodule(
-        model.prefix.removeprefix(f"{model.module.base_model_prefix}.")[:-1]
-    )
+    layers = body.get_submodule(model.prefix.removeprefix(model.body_prefix)[:-1])
     most, kept_most = 0, 0
     for layer in layers:
         plain = layer.forward
