@@ -36,7 +36,8 @@ from tensorsurgeon.writing import (
     json_bytes,
     locked,
     manifest_of,
-    output_error,
+    output_explained,
+    parents_made,
     read_journal,
 )
 
@@ -150,8 +151,8 @@ class Run:
         """While the run is at work: its lock is held, and what fails is told and tidied up."""
         final = self.place.final
         with (
-            _explained(final),
-            _parents(final.parent, self.disk),
+            output_explained(final),
+            parents_made(final.parent, self.disk),
             locked(self.place, self.disk),
             self._kept_or_removed(),
         ):
@@ -344,35 +345,3 @@ def _here(path: Path, identity: Identity) -> FileIdentity:
     if isinstance(identity, FileIdentity):
         return identity
     raise CheckpointError("is not fetched", where=str(path), fix="fetch the plan's files first")
-
-
-@contextmanager
-def _explained(final: Path) -> Iterator[None]:
-    """What the system says of the output's disk, as an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        told = output_error(error, final)
-        for note in getattr(error, "__notes__", ()):
-            told.add_note(note)
-        raise told from error
-
-
-@contextmanager
-def _parents(parent: Path, disk: Disk) -> Iterator[None]:
-    """Make the folders above the output; on failure remove those that are empty again."""
-    missing = []
-    while not parent.exists():
-        missing.append(parent)
-        parent = parent.parent
-    try:
-        for folder in reversed(missing):
-            with suppress(FileExistsError):
-                disk.make_folder(folder)
-            disk.flush_folder(folder.parent)
-        yield
-    except BaseException:
-        for folder in missing:
-            with suppress(OSError):  # somebody else may use it by now, or it keeps what was done
-                disk.remove_folder(folder)
-        raise

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from tensorsurgeon.trainer.data import Sample
-from tensorsurgeon.trainer.learner import IGNORED, Batch, Learner, collate
+from tensorsurgeon.trainer.data import IGNORED, Sample
+from tensorsurgeon.trainer.learner import Batch, Learner, collate
 from tensorsurgeon.trainer.objectives import Objective
 from tensorsurgeon.trainer.parallel import Ranks
 

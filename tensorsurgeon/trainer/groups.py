@@ -28,7 +28,7 @@ class Parameter:
     """A parameter as the selectors see it.
 
     Attributes:
-        name: in the checkpoint.
+        name: in the model; where transformers renames on loading, the checkpoint has another.
         elements: how many.
         dimensions: of its shape.
         layer: which it is in; None outside the layers.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tensorsurgeon.checkpoint import Checkpoint
 from tensorsurgeon.errors import TrainingError
 from tensorsurgeon.trainer.attention import check_isolation, packed_inputs
-from tensorsurgeon.trainer.data import Sample
+from tensorsurgeon.trainer.data import IGNORED, Sample
 from tensorsurgeon.trainer.losses import linear_cross_entropy, token_log_probs
 from tensorsurgeon.trainer.model import LanguageModel
 from tensorsurgeon.trainer.parallel import Ranks, prepare_layers, shard
@@ -19,9 +19,6 @@ from tensorsurgeon.trainer.slices import load_weights
 
 _T = TypeVar("_T")
 
-IGNORED = -100
-"""The label of a position that nothing is learned at."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -29,7 +26,7 @@ class Batch:
 
     Attributes:
         tokens: (B, T) int64.
-        labels: (B, T) int64, -100 where nothing is learned.
+        labels: (B, T) int64, `IGNORED` where nothing is learned.
         positions: (B, T) int64, from 0 in each document.
         documents: (B, T) int64, numbered through the batch.
         pairs: (P,) int64, of preferences: which pair documents 2j and 2j + 1 are of.

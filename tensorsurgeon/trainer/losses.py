@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORED = -100
-"""The label of a position where nothing is learned."""
+from tensorsurgeon.trainer.data import IGNORED
 
 _CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Of a chunk's logits in float32. On a CPU the time is the same from 24 to 256 MiB; below, the

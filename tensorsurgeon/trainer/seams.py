@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensorsurgeon.trainer.data import IGNORED
 from tensorsurgeon.trainer.layer_map import LayerOfMap
-from tensorsurgeon.trainer.learner import IGNORED, Batch, Learner
+from tensorsurgeon.trainer.learner import Batch, Learner
 from tensorsurgeon.trainer.parallel import Ranks
 
 

@@ -5,6 +5,8 @@ from tensorsurgeon.writing.destination import (
     check_replaceable,
     check_workplace,
     output_error,
+    output_explained,
+    parents_made,
 )
 from tensorsurgeon.writing.disk import Disk
 from tensorsurgeon.writing.journal import Journal, Record, read_journal
@@ -28,5 +30,7 @@ __all__ = [
     "locked",
     "manifest_of",
     "output_error",
+    "output_explained",
+    "parents_made",
     "read_journal",
 ]

@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tensorsurgeon.errors import OutputError, PlanError
 from tensorsurgeon.specs import size_text
+from tensorsurgeon.writing.disk import Disk
 from tensorsurgeon.writing.workplace import Workplace
 
 _MORE_ROOM = "free space there, or choose another disk with -o"
@@ -144,3 +146,35 @@ def output_error(error: OSError, final: Path) -> OutputError:
         where=str(final),
         fix=_FIXES.get(error.errno or 0, ""),
     )
+
+
+@contextmanager
+def output_explained(final: Path) -> Iterator[None]:
+    """What the system says of the output's disk, as an error of ours, with what was noted on it."""
+    try:
+        yield
+    except OSError as error:
+        told = output_error(error, final)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
+
+
+@contextmanager
+def parents_made(parent: Path, disk: Disk) -> Iterator[None]:
+    """Make the folders above an output; on failure remove those that are empty again."""
+    missing = []
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    try:
+        for folder in reversed(missing):
+            with suppress(FileExistsError):
+                disk.make_folder(folder)
+            disk.flush_folder(folder.parent)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # somebody else may use it by now, or it keeps what was done
+                disk.remove_folder(folder)
+        raise

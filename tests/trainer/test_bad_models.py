@@ -86,6 +86,17 @@ def test_model_of_an_unknown_class_is_refused(
     )
 
 
+def test_code_beside_a_model_is_never_run(trainer: Trainer) -> None:
+    model = trainer.copy(
+        auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    )
+    (model / "own.py").write_text(f"open({str(trainer.folder / 'ran')!r}, 'w')\n")
+    write_run(trainer.run, model, trainer.tokens, steps=1)
+    done = trainer.command.run(trainer.run)
+    assert done.returncode == 0, done.stderr
+    assert not (trainer.folder / "ran").exists()
+
+
 SMALL = {"vocab_size": 384, "hidden_size": 32, "num_hidden_layers": 2}
 
 

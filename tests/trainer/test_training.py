@@ -132,15 +132,19 @@ def test_activation_checkpointing_changes_no_number(
     assert losses_of(again) == losses_of(plain)
 
 
-def test_replicas_of_the_model_learn_the_same(grown: Path, tokens: Tokens, tmp_path: Path) -> None:
-    one = write_run(tmp_path / "one.yaml", grown, tokens, steps=4)
-    two = write_run(
-        tmp_path / "two.yaml", grown, tokens, steps=4, batch={"micro": 1}, engine={"replicate": 2}
+@pytest.mark.parametrize("ranks", [2, 4], ids=["whole-replicas", "sharded-replicas"])
+def test_replicas_of_the_model_learn_the_same(
+    ranks: int, grown: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    settings = {"steps": 4, "batch": {"sequences": 8, "micro": 1}}  # each rank accumulates
+    one = write_run(tmp_path / "one.yaml", grown, tokens, **settings)
+    replicas = write_run(
+        tmp_path / "replicas.yaml", grown, tokens, engine={"replicate": 2}, **settings
     )
     train_quietly(one)
-    on_ranks(2, train_quietly, two)
-    assert losses_of(two) == pytest.approx(losses_of(one), abs=1e-5)
-    norms = [[e["gradient_norm"] for e in events_of(run, "step")] for run in (one, two)]
+    on_ranks(ranks, train_quietly, replicas)
+    assert losses_of(replicas) == pytest.approx(losses_of(one), abs=1e-5)
+    norms = [[e["gradient_norm"] for e in events_of(run, "step")] for run in (one, replicas)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
 
 

@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tensorsurgeon.trainer.data.packing import Sample
+    from tensorsurgeon.trainer.data.packing import IGNORED, Sample
     from tensorsurgeon.trainer.data.sampling import Dataset, HeldOut, Source
     from tensorsurgeon.trainer.data.shards import TokenShards, open_tokens, tokenizer_digest
 
 __all__ = [
+    "IGNORED",
     "Dataset",
     "HeldOut",
     "Sample",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "IGNORED": "packing",
     "Sample": "packing",
     "Dataset": "sampling",
     "HeldOut": "sampling",

@@ -17,7 +17,7 @@ from tensorsurgeon.trainer.data.orders import Recent, order
 Packing = Literal["stream", "documents"]
 TooLong = Literal["error", "truncate", "skip"]
 
-NOT_LEARNED = -100
+IGNORED = -100
 """The label of a position where nothing is learned, as torch's cross-entropy has it."""
 
 Numbers = NDArray[np.int64]
@@ -30,7 +30,7 @@ class Sample:
     Attributes:
         tokens: (T,) int64.
         labels: (T,) int64, the token after this one in its document where that is learned, else
-            NOT_LEARNED.
+            IGNORED.
         positions: (T,) int64, from 0 on in each document.
         documents: (T,) int32, each document's number in the sample; padding is the last.
         pairs: (P,) int64, of preferences each pair's number in its data set; documents 2j and
@@ -256,12 +256,12 @@ def assemble(
     """
     ends = np.cumsum(counts)
     filled = int(ends[-1])
-    labels = np.full(sequence_length, NOT_LEARNED, np.int64)
-    following = tokens[1:] if learned is None else np.where(learned, tokens, NOT_LEARNED)[1:]
+    labels = np.full(sequence_length, IGNORED, np.int64)
+    following = tokens[1:] if learned is None else np.where(learned, tokens, IGNORED)[1:]
     labels[: len(following)] = following
     if len(tokens) == filled:
-        labels[filled - 1] = NOT_LEARNED
-    labels[ends[:-1] - 1] = NOT_LEARNED
+        labels[filled - 1] = IGNORED
+    labels[ends[:-1] - 1] = IGNORED
     row = np.full(sequence_length, padding, np.int64)
     row[:filled] = tokens[:filled]
     if filled < sequence_length:

@@ -15,7 +15,14 @@ from tensorsurgeon.checkpoint import encode_header
 from tensorsurgeon.errors import DataError, PlanError
 from tensorsurgeon.trainer.data.index import INDEX_NAME, Kind, ShardEntry, TokenIndex, token_bytes
 from tensorsurgeon.trainer.data.shards import layout
-from tensorsurgeon.writing import Disk, Workplace, check_workplace, locked, output_error
+from tensorsurgeon.writing import (
+    Disk,
+    Workplace,
+    check_workplace,
+    locked,
+    output_explained,
+    parents_made,
+)
 
 SHARD_SIZE = 256_000_000
 """Bytes of tokens and answers after which a shard is written; also what is held in memory."""
@@ -188,7 +195,7 @@ def writing_shards(
         shards=(),
     )
     place, disk = Workplace.of(final), disk or Disk()
-    with _explained(final), _parents(final.parent, disk), locked(place, disk):
+    with output_explained(final), parents_made(final.parent, disk), locked(place, disk):
         try:
             place.put_back(disk)
             _check_replaceable(final, overwrite=overwrite)
@@ -223,32 +230,3 @@ def _check_replaceable(path: Path, *, overwrite: bool) -> None:
             where=str(path),
             fix="choose another output folder",
         )
-
-
-@contextmanager
-def _explained(final: Path) -> Iterator[None]:
-    """What the system says of the output's disk, as an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise output_error(error, final) from error
-
-
-@contextmanager
-def _parents(parent: Path, disk: Disk) -> Iterator[None]:
-    """Make the folders above the output; on failure remove those that are empty again."""
-    missing = []
-    while not parent.exists():
-        missing.append(parent)
-        parent = parent.parent
-    try:
-        for folder in reversed(missing):
-            with suppress(FileExistsError):
-                disk.make_folder(folder)
-            disk.flush_folder(folder.parent)
-        yield
-    except BaseException:
-        for folder in missing:
-            with suppress(OSError):  # somebody else may use it by now
-                disk.remove_folder(folder)
-        raise

@@ -45,7 +45,8 @@ from tensorsurgeon.writing import (
     index_of,
     json_bytes,
     locked,
-    output_error,
+    output_explained,
+    parents_made,
     read_journal,
 )
 
@@ -132,7 +133,7 @@ class _Writing:
         """Take the place and lay the shards down; False where all is done already."""
         place, disk, enter = self._place, self._disk, self._stack.enter_context
         with _explained(place.final):
-            enter(_parents(place.final.parent, disk))
+            enter(parents_made(place.final.parent, disk))
             enter(locked(place, disk))
             enter(_removed_on_failure(place, disk))
             if not overwrite and is_finished(self._export, place.final):
@@ -268,32 +269,11 @@ def _removed_on_failure(place: Workplace, disk: Disk) -> Iterator[None]:
 
 
 @contextmanager
-def _parents(parent: Path, disk: Disk) -> Iterator[None]:
-    """Make the folders above the output; on failure remove those that are empty again."""
-    missing = []
-    while not parent.exists():
-        missing.append(parent)
-        parent = parent.parent
-    try:
-        for folder in reversed(missing):
-            with suppress(FileExistsError):
-                disk.make_folder(folder)
-            disk.flush_folder(folder.parent)
-        yield
-    except BaseException:
-        for folder in missing:
-            with suppress(OSError):  # somebody else may use it by now
-                disk.remove_folder(folder)
-        raise
-
-
-@contextmanager
 def _explained(final: Path) -> Iterator[None]:
     """What the system or the writer says, as an error of ours that speaks of the run file."""
     try:
-        yield
-    except OSError as error:
-        raise _of_run_file(output_error(error, final), final) from error
+        with output_explained(final):
+            yield
     except TensorSurgeonError as error:
         raise _of_run_file(error, final) from error
 

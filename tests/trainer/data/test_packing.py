@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tensorsurgeon.errors import DataError
 from tensorsurgeon.trainer.data import Dataset, HeldOut, Sample, Source
-from tensorsurgeon.trainer.data.packing import NOT_LEARNED, next_fit
+from tensorsurgeon.trainer.data.packing import IGNORED, next_fit
 from tensorsurgeon.trainer.data.shards import TokenShards
 from tests.trainer.data.tokens import Written, open_shards, pairs_of, texts_of, write_shards
 
@@ -39,7 +39,7 @@ def check(sample: Sample, sequence_length: int) -> None:
     for begin, end in pairwise([*starts.tolist(), sequence_length]):
         assert (sample.positions[begin:end] == np.arange(end - begin)).all()
     padding = is_padding(sample)
-    assert (sample.labels[padding] == NOT_LEARNED).all()
+    assert (sample.labels[padding] == IGNORED).all()
     inside = np.append(np.diff(sample.documents) == 0, False) & ~padding
     assert (sample.tokens[1:][inside[:-1]] == sample.tokens[:-1][inside[:-1]] + 1).all()
 
@@ -71,7 +71,7 @@ def test_a_stream_has_every_token_of_an_epoch_once_but_for_the_rest(
             check(sample, sequence_length)
             seen += sample.tokens.tolist()
             for token, label in zip(sample.tokens.tolist(), sample.labels.tolist(), strict=True):
-                assert label == (NOT_LEARNED if token in ends else token + 1)
+                assert label == (IGNORED if token in ends else token + 1)
         assert len(set(seen)) == len(seen) == count * sequence_length
 
 
@@ -97,7 +97,7 @@ def test_held_out_samples_have_every_token_once_and_in_order(
             sample = held_out.sample(index)
             check(sample, sequence_length)
             seen += sample.tokens[~is_padding(sample)].tolist()
-            labels += int((sample.labels != NOT_LEARNED).sum())
+            labels += int((sample.labels != IGNORED).sum())
         assert seen == list(range(sum(lengths)))
         assert labels == sum(lengths) - len(lengths)
         with pytest.raises(IndexError):
