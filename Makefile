@@ -34,7 +34,7 @@ lint: .venv/.installed  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 test: lint .venv-mergekit/.installed .venv-trl/.installed  ## everything CI wants; pytest comes last
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 demo: .venv/.installed  ## grow a real 135M model from 30 to 44 layers and score both
 	$(BIN)/python recipes/demo.py

@@ -3,6 +3,7 @@
 Nothing heavy is imported here: models are made by scripts of their own, once, under `models/`.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -61,19 +62,13 @@ def run_cli() -> RunCli:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct: 30 Llama layers, tied embeddings, one bfloat16 file of 269 MB."""
-    folder = MODELS / "SmolLM2-135M-Instruct"
-    if not folder.exists():
-        run_script(ROOT / "recipes" / "smollm2.py", folder)
-    return folder
+    return _made_once(MODELS / "SmolLM2-135M-Instruct", ROOT / "recipes" / "smollm2.py")
 
 
 @pytest.fixture(scope="session")
 def smollm2_tuned(smollm2: Path) -> Path:
     """The same model a few optimiser steps later: same names and shapes, every tensor differs."""
-    folder = MODELS / "SmolLM2-135M-tuned"
-    if not folder.exists():
-        run_script(ROOT / "tests" / "real" / "tune.py", smollm2, folder)
-    return folder
+    return _made_once(MODELS / "SmolLM2-135M-tuned", ROOT / "tests" / "real" / "tune.py", smollm2)
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +78,16 @@ def mergekit_python() -> Path:
     if not python.exists():
         pytest.fail(f"mergekit is not installed in {python.parent.parent}: run `make test` once")
     return python
+
+
+def _made_once(folder: Path, script: Path, *arguments: Path) -> Path:
+    """The model that a script makes, by whichever worker comes first; it takes the folder last."""
+    MODELS.mkdir(exist_ok=True)
+    with (MODELS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            run_script(script, *arguments, folder)
+    return folder
 
 
 def run_script(script: Path, *arguments: Path) -> None:
