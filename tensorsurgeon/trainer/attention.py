@@ -191,7 +191,10 @@ def packed_inputs(
     ends = begins.new_ones(1)
     bounds = torch.cat((begins.flatten(), ends)).nonzero().squeeze(1)
     longest = int(bounds.diff().max())
-    bounds = bounds.to(device=device, dtype=torch.int32, non_blocking=True)
+    bounds = bounds.to(torch.int32)
+    if device.type == "cuda" and not bounds.is_cuda:
+        bounds = bounds.pin_memory()  # else the copy waits for all that the GPU has yet to do
+    bounds = bounds.to(device, non_blocking=True)
     return inputs | {
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,

@@ -2,7 +2,6 @@
 
 import math
 import resource
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -74,6 +73,9 @@ class Loop:
         layer_of = {parameter.name: parameter.layer for parameter in setup.parameters}
         self._norms = GradientNorms(trained, layer_of, len(setup.layer_map), ranks)
         self.guard = StepGuard(self._run.settings.guard)
+        self._movable = {
+            name: layer for name, _ in trained if (layer := layer_of[name]) is not None
+        }
         self.step = 0
         self._since = time.monotonic()
         self._failure: TensorSurgeonError | None = None
@@ -85,25 +87,28 @@ class Loop:
         self.step = step
         self.guard = StepGuard(self._run.settings.guard, guard["recent"], guard["not_finite"])
 
-    def carry_on(self) -> int:
-        """Take the steps that are left; returns the signal that ended it, 0 where none did."""
+    def carry_on(self) -> None:
+        """Take the steps that are left, or those until any rank is asked to end."""
         if self.step == 0:
             self.look(0)
         self._since = time.monotonic()
         for step, batches in self._batches():
-            stop = self._take(step, batches)
+            weight, stop = self._agree(batches)
+            if stop and self.step:  # asked while something was measured or saved
+                self.save(wait=True)
+                return
+            stop = self._take(step, batches, weight)
             self.step = step + 1
             self._saver.poll()
             if stop:  # whoever asked may not wait long
                 self.save(wait=True)
             self.look(self.step, last=self.step == self._run.steps)
             if stop:
-                return stop
+                return
             if self.step % self._run.settings.checkpoint.every == 0:
                 self.save(wait=False)
         self._saver.wait()
         first_rank(self._recorder.check)
-        return 0
 
     def _batches(self) -> Iterator[tuple[int, list[Batch]]]:
         """This rank's batches of each step that is left, the next ones made meanwhile.
@@ -133,10 +138,9 @@ class Loop:
         ]
         return [batch.pinned() if ranks.device.type == "cuda" else batch for batch in batches]
 
-    def _take(self, step: int, batches: list[Batch]) -> int:
-        """One step; returns the signal that ends the run, 0 where no rank was sent any."""
+    def _take(self, step: int, batches: list[Batch], weight: float) -> bool:
+        """One step; `weight` is what its loss is a mean of. Returns whether any rank shall end."""
         settings, objective = self._run.settings, self._objective
-        weight = self._weight(batches)
         sums = torch.zeros(
             1 + len(objective.extras), dtype=torch.float64, device=self._ranks.device
         )
@@ -171,28 +175,29 @@ class Loop:
             memory=peak_memory(self._ranks.device),
             extras=dict(zip(objective.extras, extras, strict=True)),
         )
-        return (self.stopping or signal.SIGTERM) if rest[-1] else 0
+        return bool(rest[-1])
 
     def _lap(self) -> float:
         """Seconds since the last step, or what was measured or saved after it."""
         before, self._since = self._since, time.monotonic()
         return self._since - before
 
-    def _weight(self, batches: list[Batch]) -> float:
-        """What the step's loss is a mean of, over all ranks; at least 1.
+    def _agree(self, batches: list[Batch]) -> tuple[float, bool]:
+        """What the step's loss is a mean of, over all ranks, at least 1; whether any shall end.
 
         Raises:
             TensorSurgeonError: a rank has no batches, or could not write its metrics; on all ranks.
         """
         failure = self._failure or self._recorder.failure
         weight = float(sum(map(self._objective.weight, batches)))
-        told = torch.tensor((weight, float(failure is not None)), dtype=torch.float64)
+        mine = (weight, float(failure is not None), float(self.stopping))
+        told = torch.tensor(mine, dtype=torch.float64)
         dist.all_reduce(told)  # on the processor, where it is needed
         if failure is not None:
             raise failure
         if told[1]:
             raise TrainingError("another rank has failed, and says why")
-        return max(told[0].item(), 1.0)
+        return max(told[0].item(), 1.0), bool(told[2])
 
     def look(self, step: int, *, last: bool = False) -> None:
         """Measure what is due after so many steps."""
@@ -213,11 +218,10 @@ class Loop:
         """How far each layer is from where it began, relative to its norm there."""
         depth = len(self._setup.layer_map)
         sums = torch.zeros(depth, 2, dtype=torch.float64)
-        distances = squared_distances(self._setup.model, self._setup.checkpoint)
-        for name, (moved, was) in distances.items():
-            layer = self._setup.model.layer_of(name)
-            if layer is not None:
-                sums[layer] += torch.tensor((moved, was), dtype=torch.float64)
+        names = list(self._movable)
+        distances = squared_distances(self._setup.model, self._setup.checkpoint, names)
+        for name, distance in zip(names, distances, strict=True):
+            sums[self._movable[name]] += distance
         dist.all_reduce(sums)
         return [math.sqrt(moved / was) if was else 0.0 for moved, was in sums.tolist()]
 

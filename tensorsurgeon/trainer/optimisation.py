@@ -82,7 +82,9 @@ class GradientNorms:
             norms = torch.stack(
                 torch._foreach_norm([gradient for _, gradient in held], dtype=torch.float64)
             )
-            rows = self._rows[[i for i, _ in held]]
+            rows = self._rows
+            if len(held) < len(rows):  # a list goes to the device, which is waited for
+                rows = rows[[i for i, _ in held]]
             sums.index_add_(0, rows, norms.square())
         return sums / self._copies
 

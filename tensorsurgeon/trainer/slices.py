@@ -4,7 +4,7 @@ Nothing here takes more memory than the slice itself and a few MB.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import accumulate
 from operator import mul
@@ -220,25 +220,24 @@ def _check_tied(model: LanguageModel, reader: TensorReader) -> None:
                 )
 
 
-def squared_distances(
-    model: LanguageModel, checkpoint: Checkpoint
-) -> dict[str, tuple[float, float]]:
+def squared_distances(model: LanguageModel, checkpoint: Checkpoint, names: Sequence[str]) -> Tensor:
     """How far this rank's slices are from the checkpoint's values.
 
     Returns:
-        Of each parameter the squared norms, of the difference and of the checkpoint's values.
+        (names, 2) float64 on the processor: of each parameter the squared norms of the difference
+        and of the checkpoint's values.
     """
-    found = {}
+    found = []
     with closing(TensorReader(checkpoint)) as reader, torch.no_grad():
-        for name, parameter in model.parameters():
-            local, first = local_slice(parameter)
-            moved = was = torch.zeros((), dtype=torch.float64, device=local.device)
+        for name in names:
+            local, first = local_slice(model.module.get_parameter(name))
+            sums = torch.zeros(2, dtype=torch.float64, device=local.device)
             for after, stored in reader.values(model.forms[name], local.detach(), first):
                 before = stored.to(after.device).float()
-                moved = moved + (after - before).square().sum(dtype=torch.float64)
-                was = was + before.square().sum(dtype=torch.float64)
-            found[name] = moved.item(), was.item()
-    return found
+                sums[0] += (after - before).square().sum(dtype=torch.float64)
+                sums[1] += before.square().sum(dtype=torch.float64)
+            found.append(sums)
+    return torch.stack(found).cpu() if found else torch.zeros(0, 2, dtype=torch.float64)
 
 
 def stored_values(model: LanguageModel, name: str) -> Tensor:

@@ -1,5 +1,6 @@
 """A training that is stopped at any time goes on by the same command, as if it had not been."""
 
+import os
 import random
 import shutil
 import signal
@@ -12,6 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+from transformers import LlamaModel
 
 from tests.trainer.data.tokens import Written
 from tests.trainer.interrupted import (
@@ -25,7 +29,14 @@ from tests.trainer.interrupted import (
     resumed_at,
 )
 from tests.trainer.refusals import Trainer
-from tests.trainer.runs import REPOSITORY, environment, events_of, losses_of, write_run
+from tests.trainer.runs import (
+    REPOSITORY,
+    environment,
+    events_of,
+    losses_of,
+    train_quietly,
+    write_run,
+)
 from tests.trainer.warm import Started, Warm, warm
 
 KILLS = 6
@@ -97,6 +108,34 @@ def test_ctrl_c_and_a_closed_terminal_save_as_well(run: Path, whole: Path, comma
         assert STEPS > newest(run) >= step
     assert command.run(run).returncode == 0
     assert_same_training(run, whole)
+
+
+def test_sigterm_while_the_held_out_loss_is_measured_takes_no_further_step(
+    random_llama: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    run = write_run(
+        tmp_path / "run.yaml",
+        random_llama,
+        tokens,
+        steps=8,
+        evaluate={"every": 4},
+        log={"layers": 8},
+    )
+    passes = 0
+
+    def interrupt(module: torch.nn.Module, *_: object) -> None:
+        nonlocal passes
+        if isinstance(module, LlamaModel) and not torch.is_grad_enabled():
+            passes += has_taken(run, 4)
+            if passes == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with register_module_forward_hook(interrupt):
+        outcome = train_quietly(run)
+    assert passes > 1
+    assert (outcome.signal, outcome.step) == (signal.SIGTERM, 4)
+    assert train_quietly(run).step == 8
+    assert [event["step"] for event in events_of(run, "evaluation")] == [0, 4, 8]
 
 
 def learned(lengths: list[int]) -> Written:
