@@ -10,6 +10,7 @@ from tensorsurgeon.specs import size_text
 from tensorsurgeon.trainer.activations import layer_activations
 from tensorsurgeon.trainer.flops import flops_per_token
 from tensorsurgeon.trainer.losses import rows_per_chunk
+from tensorsurgeon.trainer.parallel import is_compiled
 from tensorsurgeon.trainer.setup import Setup
 
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
@@ -161,9 +162,7 @@ def _groups(setup: Setup) -> tuple[GroupForecast, ...]:
     found = []
     for match, members in together.items():
         treatments = [setup.treatments[member.name] for member in members]
-        decays = {
-            t.weight_decay for t, p in zip(treatments, members, strict=True) if p.dimensions > 1
-        }
+        decays = {t.weight_decay for t, p in zip(treatments, members, strict=True) if p.decays}
         found.append(
             GroupForecast(
                 match=match,
@@ -206,21 +205,24 @@ def _memory(setup: Setup, *, ranks: int, precision: torch.dtype, device: str) ->
         "gathered weights": compute * (outside + 2 * max(by_layer)),
         # As a layer's come out of its backward pass, and in float32 as they are exchanged.
         "gathered gradients": (compute + _GRADIENT) * max(by_layer) if trained else 0,
-        "activations": _activations(setup, tokens, precision) + 3 * tokens * width * compute,
+        # Around the layers, the embeddings and the loss hold three hidden states.
+        "activations": _activations(setup, tokens, precision, device)
+        + 3 * tokens * width * compute,
         "loss": logits * (2 * 4 + compute) + head_trained * vocabulary * width * (4 + compute),
     }
 
 
-def _activations(setup: Setup, tokens: int, precision: torch.dtype) -> int:
-    """Bytes kept for the backward pass by all layers that have one."""
-    depth = len(setup.layer_map) - setup.first_trained
-    everything, products = layer_activations(setup.model, tokens=tokens, precision=precision)
-    inputs = tokens * int(setup.model.config.hidden_size) * precision.itemsize
-    kind = setup.run.settings.engine.activation_checkpointing
-    if kind == "none" or not depth:
-        return depth * everything
-    kept = inputs + (products if kind == "selective" else 0)
-    return depth * kept + everything  # those of the layer that is computed again
+def _activations(setup: Setup, tokens: int, precision: torch.dtype, device: str) -> int:
+    """Bytes that all layers keep for the backward pass, and what one of them makes again there."""
+    engine = setup.run.settings.engine
+    layers = layer_activations(
+        setup.model,
+        tokens=tokens,
+        precision=precision,
+        recomputation=engine.activation_checkpointing,
+        compiled=is_compiled(engine, device),
+    )
+    return sum(layer.kept for layer in layers) + max(layer.again for layer in layers)
 
 
 def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str) -> str:

@@ -1,5 +1,6 @@
 """Everything that is known of a training before its first step, and every mistake in it found."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,9 +21,8 @@ from tensorsurgeon.trainer.data import (
     open_tokens,
     tokenizer_digest,
 )
-from tensorsurgeon.trainer.data.packing import Packing
 from tensorsurgeon.trainer.groups import Parameter, Treatment, assign, first_trained
-from tensorsurgeon.trainer.layer_map import LayerOfMap, read_layer_map
+from tensorsurgeon.trainer.layer_map import LayerOfMap, names_in_surgery, read_layer_map
 from tensorsurgeon.trainer.model import LanguageModel, build_model, read_model_config
 from tensorsurgeon.trainer.parallel import choose_precision
 from tensorsurgeon.trainer.run_file import Engine, Run
@@ -42,6 +42,7 @@ class Setup:
         data: what is learned from.
         held_out: what the loss is measured on; None where nothing is held out.
         baseline: the base model, whose loss is measured on the same; None without one.
+        base_names: what the surgery calls it; nothing where none of the layers are from it.
         reference: what preferences are learned against; None where that is the model itself.
     """
 
@@ -54,6 +55,7 @@ class Setup:
     data: Dataset
     held_out: "HeldOutData | None"
     baseline: Checkpoint | None
+    base_names: frozenset[str]
     reference: Checkpoint | None
 
     @cached_property
@@ -100,6 +102,7 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     for name, parameter in model.parameters():
         parameter.requires_grad_(not treatments[name].frozen)
     data, held_out = open_data(run, checkpoint.path, model.vocabulary)
+    baseline = _open_baseline(run, checkpoint, model, layer_map, held_out)
     return Setup(
         run=run,
         checkpoint=checkpoint,
@@ -109,7 +112,8 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
         treatments=treatments,
         data=data,
         held_out=held_out,
-        baseline=_open_baseline(run, checkpoint, model, layer_map, held_out),
+        baseline=baseline,
+        base_names=names_in_surgery(baseline, checkpoint) if baseline else frozenset(),
         reference=_open_reference(run, checkpoint, data, held_out),
     )
 
@@ -275,25 +279,17 @@ def open_data(run: Run, model: Path, vocabulary: int) -> "tuple[Dataset, HeldOut
         )
         for index, source in enumerate(settings.train)
     ]
-    packing = packing_of(run)
     data = Dataset(
         sources,
         sequence_length=settings.sequence_length,
         seed=run.settings.seed,
-        packing=packing,
+        packing=run.settings.packing,
         too_long=settings.too_long,
     )
     if settings.held_out is None:
         return data, None
     held_out = opened(settings.held_out, ["data", "held_out"])
     return data, HeldOutData.read(run, held_out)
-
-
-def packing_of(run: Run) -> Packing:
-    """How documents fill samples."""
-    if run.settings.data.packing != "auto":
-        return run.settings.data.packing
-    return "stream" if run.settings.stage == "pretrain" else "documents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +303,12 @@ class HeldOutData:
 
     shards: TokenShards
     samples: tuple[Sample, ...]
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other data, and from more or less of the same, in a run's samples."""
+        parts = f"{self.shards.identity} {len(self.samples)}"
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     @classmethod
     def read(cls, run: Run, shards: TokenShards) -> "HeldOutData":
@@ -327,6 +329,6 @@ def all_samples(run: Run, shards: TokenShards) -> HeldOut:
     return HeldOut(
         shards,
         sequence_length=run.settings.data.sequence_length,
-        packing=packing_of(run),
+        packing=run.settings.packing,
         too_long=run.settings.data.too_long,
     )

@@ -213,8 +213,8 @@ def test_folder_without_shards_is_refused(place: int, trainer: Trainer) -> None:
     tokens[place] = trainer.folder / "none"
     trainer.refused(
         10,
-        f"{trainer.folder}/none: holds no token shards",
-        "\n  fix: 'tensorsurgeon train prepare' makes them of texts",
+        f"{trainer.folder}/none: there is no such folder",
+        "\n  fix: 'tensorsurgeon train prepare' makes token shards of texts",
         tokens=(tokens[0], tokens[1]),
     )
 
