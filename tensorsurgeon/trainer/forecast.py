@@ -8,9 +8,11 @@ import torch
 
 from tensorsurgeon.specs import size_text
 from tensorsurgeon.trainer.activations import layer_activations
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.flops import flops_per_token
 from tensorsurgeon.trainer.losses import rows_per_chunk
 from tensorsurgeon.trainer.parallel import is_compiled
+from tensorsurgeon.trainer.room import SAVED_BYTES, checkpoints_at_once
 from tensorsurgeon.trainer.setup import Setup
 
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
@@ -67,6 +69,10 @@ class Forecast:
         groups: the same by group.
         frozen_prefix: layers at the beginning that run without gradients.
         memory: bytes on each rank by what they are for; their sum is the peak.
+        staged: bytes of a copy of what is saved, in the processor's memory of each rank; where
+            that is the device's, `memory` has it as well.
+        checkpoint: bytes of a saved checkpoint, of all ranks together.
+        checkpoints: how many lie on the disk at the most.
         tokens: positions that all steps see.
         steps: of the optimiser.
         data: what it learns from.
@@ -78,6 +84,9 @@ class Forecast:
     groups: tuple[GroupForecast, ...]
     frozen_prefix: int
     memory: Mapping[str, int]
+    staged: int
+    checkpoint: int
+    checkpoints: int
     tokens: int
     steps: int
     data: tuple[SourceForecast, ...]
@@ -106,6 +115,9 @@ def make_forecast(setup: Setup, *, ranks: int, precision: torch.dtype, device: s
         groups=_groups(setup),
         frozen_prefix=setup.first_trained,
         memory=_memory(setup, ranks=ranks, precision=precision, device=device),
+        staged=_staged(setup, ranks),
+        checkpoint=SAVED_BYTES * setup.trained_elements,
+        checkpoints=checkpoints_at_once(setup),
         tokens=tokens,
         steps=run.steps,
         data=sources_forecast(setup),
@@ -131,9 +143,9 @@ def sources_forecast(setup: Setup) -> tuple[SourceForecast, ...]:
 
 def source_text(source: SourceForecast) -> str:
     """A data set for people."""
-    left = [f"{source.cut:,} documents cut"] * (source.cut > 0)
+    left = [f"{counted(source.cut, 'document')} cut"] * (source.cut > 0)
     left += [f"{source.skipped:,} left out"] * (source.skipped > 0)
-    told = f"{source.name}: {source.samples:,} samples, seen {source.epochs:.3g} times"
+    told = f"{source.name}: {counted(source.samples, 'sample')}, seen {source.epochs:,.3g} times"
     return ", ".join((told, *left))
 
 
@@ -209,7 +221,14 @@ def _memory(setup: Setup, *, ranks: int, precision: torch.dtype, device: str) ->
         "activations": _activations(setup, tokens, precision, device)
         + 3 * tokens * width * compute,
         "loss": logits * (2 * 4 + compute) + head_trained * vocabulary * width * (4 + compute),
+        # From the first save on; beside a GPU it is in the host's memory.
+        **({"copy to save": _staged(setup, ranks)} if device == "cpu" else {}),
     }
+
+
+def _staged(setup: Setup, ranks: int) -> int:
+    shards = max(ranks // setup.run.settings.engine.replicate, 1)
+    return SAVED_BYTES * setup.trained_elements // shards
 
 
 def _activations(setup: Setup, tokens: int, precision: torch.dtype, device: str) -> int:
@@ -243,6 +262,10 @@ def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str
     lines += ["", f"memory on each of {ranks} rank{'s' * (ranks > 1)} ({device}, {precision})", ""]
     lines += [f"  {name:18}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
     lines.append(f"  {'peak':18}  {size_text(forecast.peak):>8}")
+    if device != "cpu":
+        lines += ["", f"memory of the host, to save: {size_text(forecast.staged)} a rank"]
+    disk = f"{forecast.checkpoints} x {size_text(forecast.checkpoint)}"
+    lines += ["", f"disk, of checkpoints: {disk}"]
     lines += ["", "data", "", *(f"  {source_text(source)}" for source in forecast.data)]
     lines += [
         "",

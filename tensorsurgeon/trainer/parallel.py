@@ -21,6 +21,7 @@ from torch.utils.checkpoint import (
 )
 
 from tensorsurgeon.errors import TrainingError
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.model import LanguageModel
 from tensorsurgeon.trainer.run_file import Engine
 
@@ -83,7 +84,7 @@ def joined(engine: Engine) -> Iterator[Ranks]:
     try:
         size = dist.get_world_size()
         if size % engine.replicate:
-            what = f"{size} ranks do not divide into {engine.replicate} replicas"
+            what = f"cannot divide {counted(size, 'rank')} into {engine.replicate} replicas"
             raise TrainingError(what, fix="change engine: replicate, or the number of ranks")
         yield Ranks(
             rank=dist.get_rank(),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tensorsurgeon.documents import Findings, LocatedMap, load_document, mark_at
-from tensorsurgeon.errors import Problem, RecipeError
+from tensorsurgeon.errors import Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.quantities import Count, Size
 
@@ -276,6 +277,17 @@ class Run:
         error.problems = (self.problem(path, what, fix),)
         return error
 
+    @contextmanager
+    def naming(self, *path: str | int) -> Iterator[None]:
+        """Have an error of what a setting names tell where that stands."""
+        try:
+            yield
+        except TensorSurgeonError as error:
+            if not isinstance(error, RecipeError):  # which says it already
+                mark, name = mark_at(self.document, path), ".".join(map(str, path))
+                error.add_note(f"{name} at {self.path}:{mark.line}:{mark.column}")
+            raise
+
 
 def read_run(path: Path) -> Run:
     """Read a run file.
@@ -323,12 +335,9 @@ def _check(run: Run, findings: Findings) -> None:
         fix = "lower warm_up, or train for longer"
         findings.report(mark_at(document, ["schedule", "warm_up"]), what, fix)
     if batch.sequences % (batch.micro * replicas):
-        what = (
-            f"batch: {counted(batch.sequences, 'sequence')} do{'es' * (batch.sequences == 1)} "
-            f"not divide into micro-batches of {batch.micro}"
-            + f" on {replicas} replicas"
-            * (replicas > 1)
-        )
+        sequences, where = counted(batch.sequences, "sequence"), f" on {replicas} replicas"
+        what = f"batch: cannot divide {sequences} into micro-batches of {batch.micro}"
+        what += where * (replicas > 1)
         fix = "make 'sequences' a multiple of 'micro' times the number of ranks"
         findings.report(mark_at(document, ["batch"]), what, fix)
     if settings.stage == "dpo" and settings.data.packing == "stream":

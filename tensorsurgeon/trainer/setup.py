@@ -12,6 +12,7 @@ import torch
 from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
 from tensorsurgeon.errors import DataError, TrainingError
 from tensorsurgeon.trainer.attention import check_packable, choose_attention
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.data import (
     Dataset,
     HeldOut,
@@ -89,8 +90,9 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     settings = run.settings
     check_batch(run, ranks)
     _check_folder(run)
-    checkpoint = open_checkpoint(run.beside(settings.model))
-    model = open_model(checkpoint, settings.engine, device)
+    with run.naming("model"):
+        checkpoint = open_checkpoint(run.beside(settings.model))
+        model = open_model(checkpoint, settings.engine, device)
     most = getattr(model.config, "max_position_embeddings", None)
     length = settings.data.sequence_length
     if isinstance(most, int) and length > most:
@@ -182,10 +184,11 @@ def _open_other(
         CheckpointError: it cannot be read.
         RecipeError: the tokens would mean something else to it.
     """
-    other = open_checkpoint(run.beside(path))
+    with run.naming(*place):
+        other = open_checkpoint(run.beside(path))
+        config = read_model_config(other.path).get_text_config()
     if tokenizer_digest(other.path) != tokenizer_digest(checkpoint.path):
         raise run.error(place, f"{path} has another tokenizer than the model")
-    config = read_model_config(other.path).get_text_config()
     largest = max(shards.index.largest_token for shards in read)
     if config.vocab_size <= largest:
         what = f"{path} has {config.vocab_size} rows of embeddings, and the data token {largest}"
@@ -201,13 +204,13 @@ def check_batch(run: Run, ranks: int) -> None:
     """
     batch, replicas = run.settings.batch, run.settings.engine.replicate
     if ranks % replicas:
-        what = f"{ranks} rank{'s' * (ranks > 1)} do not divide into {replicas} replicas"
+        what = f"cannot divide {counted(ranks, 'rank')} into {replicas} replicas"
         raise run.error(["engine", "replicate"], what)
     if batch.sequences % (batch.micro * ranks):
         raise run.error(
             ["batch"],
-            f"{batch.sequences} sequences do not divide into micro-batches of {batch.micro} on "
-            f"{ranks} rank{'s' * (ranks > 1)}",
+            f"cannot divide {counted(batch.sequences, 'sequence')} into micro-batches of "
+            f"{batch.micro} on {counted(ranks, 'rank')}",
             f"make 'sequences' a multiple of {batch.micro * ranks}",
         )
 
@@ -265,7 +268,8 @@ def open_data(run: Run, model: Path, vocabulary: int) -> "tuple[Dataset, HeldOut
     kind = {"pretrain": "text", "sft": "sft", "dpo": "preference"}[run.settings.stage]
 
     def opened(path: str, place: Sequence[str | int]) -> TokenShards:
-        shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
+        with run.naming(*place):
+            shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
         if shards.index.kind != kind:
             fix = f"prepare them with --format for the stage '{run.settings.stage}'"
             raise run.error(place, f"{path} holds {shards.index.kind}, not {kind}", fix)
@@ -318,7 +322,7 @@ class HeldOutData:
         chosen = [index * len(every) // count for index in range(count)]
         samples = tuple(map(every.sample, chosen))
         if not any((sample.labels >= 0).any() for sample in samples):
-            what = f"has nothing to predict in the {count} samples that are measured"
+            what = f"has nothing to predict in the {counted(count, 'sample')} to be measured"
             fix = "raise evaluate: sequences, or prepare more tokens"
             raise DataError(what, where=str(shards.folder), fix=fix)
         return cls(shards=shards, samples=samples)

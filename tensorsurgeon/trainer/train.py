@@ -39,6 +39,7 @@ from tensorsurgeon.trainer.resume import (
     held,
     name_of,
 )
+from tensorsurgeon.trainer.room import check_room
 from tensorsurgeon.trainer.run_file import FREE, Run, RunFile
 from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
 from tensorsurgeon.trainer.seams import SeamProbe, find_seams, left_out, measurable
@@ -91,11 +92,13 @@ def train(
         TensorSurgeonError: whatever keeps it from beginning or going on; on all ranks.
     """
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined(run.settings.engine))
+        with run.naming("engine"):
+            ranks = stack.enter_context(joined(run.settings.engine))
         setup = set_up(run, device=ranks.device, ranks=ranks.size)
         folder = run.folder / "checkpoints"
         finished = resume and first_rank(lambda: _is_finished(folder, run.steps))
         export = check_output(setup, overwrite=overwrite, finished=finished)
+        first_rank(lambda: check_room(setup))
         stack.enter_context(held(run.folder))
         progress = None
         if ranks.is_first:
@@ -180,7 +183,8 @@ def _make_loop(
         saver.load(saved, state)
         restore_training_state(learner, loop.optimizer, state)
         loop.take_up(saved.step, saved.meta["guard"])
-        recorder.say(f"going on from step {saved.step}")
+        finished = saved.step == setup.run.steps
+        recorder.say("all steps are taken" if finished else f"going on from step {saved.step}")
     return loop
 
 
@@ -322,6 +326,8 @@ def _finish(
     path = None
     if not number:
         path = write_result(setup, export, recorder, overwrite=overwrite)
+    else:
+        recorder.say(f"stopped after step {loop.step}, which is saved: the same command goes on")
     recorder.end(loop.step, "terminated" if number else "finished")
     report = run.folder / REPORT_NAME
     if ranks.is_first:

@@ -59,13 +59,13 @@ def test_every_mistake_is_told_at_its_place_and_all_of_them_at_once() -> None:
     [
         (("steps: 10", ""), "'steps' or 'tokens' must be given, and here is neither"),
         (("steps: 10", "steps: 10\ntokens: 5"), "here is both"),
-        (("sequences: 8", "sequences: 7"), "7 sequences do not divide into micro-batches of 2"),
+        (("sequences: 8", "sequences: 7"), "cannot divide 7 sequences into micro-batches of 2"),
         (("steps: 10", "steps: 0"), "at least 1, not 0"),
         (("steps: 10", "steps: true"), "a whole number, not true or false"),
         (("./tokens", "[]"), "at least 1"),
         (("steps: 10", "steps: 10\nstage: dpo"), None),
         (("steps: 10", "steps: 10\nstage: ppo"), "'ppo' is not known"),
-        (("sequences: 8", "sequences: 1"), "batch: 1 sequence does not divide into micro-batches"),
+        (("sequences: 8", "sequences: 1"), "batch: cannot divide 1 sequence into micro-batches"),
         (("1.0e-4", "-1"), "run.yaml:6:28: optimizer.learning_rate: above 0, not -1"),
         (("steps: 10", "steps: 10\nsteps: 11"), "is here twice"),
         (

@@ -218,7 +218,9 @@ def test_a_document_too_large_for_the_tokenizer_is_refused(
 def test_a_text_is_no_record_of_another_form(tmp_path: Path, byte_tokenizer: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(DataError, match=r"a.txt: is neither lines of JSON nor Parquet"):
-        prepare([tmp_path], tokenizer=byte_tokenizer, output=tmp_path / "made", form="alpaca")
+        prepare(
+            [tmp_path / "a.txt"], tokenizer=byte_tokenizer, output=tmp_path / "made", form="alpaca"
+        )
 
 
 def test_a_mistake_late_in_the_input_leaves_nothing(tmp_path: Path, byte_tokenizer: Path) -> None:
