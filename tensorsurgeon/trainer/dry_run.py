@@ -10,6 +10,7 @@ from tensorsurgeon.trainer.forecast import forecast_text, make_forecast
 from tensorsurgeon.trainer.parallel import choose_device, choose_precision
 from tensorsurgeon.trainer.result import check_output
 from tensorsurgeon.trainer.resume import find_latest
+from tensorsurgeon.trainer.room import check_room
 from tensorsurgeon.trainer.run_file import Run
 from tensorsurgeon.trainer.setup import set_up
 
@@ -41,12 +42,15 @@ def dry_run_text(
         here = replace(run, settings=run.settings.model_copy(update={"engine": plain}))
         setup = set_up(here, device=torch.device("cpu"), ranks=size)
     else:
-        device = choose_device(engine.device)
+        with run.naming("engine", "device"):
+            device = choose_device(engine.device)
         kind, precision = device.type, choose_precision(engine.precision, device)
         setup = set_up(run, device=device, ranks=size)
     saved = find_latest(run.folder / "checkpoints", lambda _: None) if resume else None
     finished = saved is not None and saved.step == run.steps
     check_output(setup, overwrite=overwrite, finished=finished)
+    if not finished:
+        check_room(setup)
     forecast = make_forecast(setup, ranks=size, precision=precision, device=kind)
     named = str(precision).removeprefix("torch.")
     if as_json:

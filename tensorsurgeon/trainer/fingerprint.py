@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,24 @@ def training_digest(configuration: Mapping[str, Any]) -> str:
     Args:
         configuration: of JSON's own types; its `settings` are those of a run file.
     """
-    bound = json.loads(json.dumps(configuration))
-    for path in FREE:
-        *outer, last = path.split(".")
-        part = bound["settings"]
-        for name in outer:
-            part = part[name]
-        del part[last]
+    bound = bound_part(configuration)
     return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
+
+
+def bound_part(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's configuration without the settings that may change."""
+    bound: dict[str, Any] = json.loads(json.dumps(configuration))
+    for path in FREE:
+        _drop(bound["settings"], path.split("."))
+    return bound
+
+
+def _drop(part: Any, path: Sequence[str]) -> None:
+    first, *rest = path
+    if first == "*":
+        for inside in part:
+            _drop(inside, rest)
+    elif rest:
+        _drop(part[first], rest)
+    else:
+        del part[first]

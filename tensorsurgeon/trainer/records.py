@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tensorsurgeon.errors import OutputError, ResumeError
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.evaluation import Measured
 from tensorsurgeon.trainer.fingerprint import fingerprint_of, training_digest
 from tensorsurgeon.trainer.flops import stated_peak
@@ -107,7 +108,7 @@ class Recorder:
         if before is None:
             return
         if before.get("training") != self._training:
-            what = "has the metrics of a run with other settings, and no checkpoint to go on from"
+            what = "has the metrics of another run, and no checkpoint to go on from"
             fix = "give the new run another folder, or begin anew here with --no-resume"
             raise ResumeError(what, where=str(self._own.path.parent), fix=fix)
         self.say("no checkpoint was saved before: beginning anew")
@@ -253,8 +254,7 @@ def device_name(ranks: Ranks) -> str:
     """What computes, for people; of a processor, what each rank uses of it."""
     if ranks.device.type == "cuda":
         return torch.cuda.get_device_name(ranks.device)
-    threads = torch.get_num_threads()
-    return f"processor, {threads} thread{'s' * (threads > 1)}"
+    return f"processor, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _measured(event: BaselineEvent | EvaluationEvent) -> Measured | None:

@@ -13,12 +13,13 @@ SAVED_BYTES = 12
 
 def checkpoints_at_once(setup: Setup) -> int:
     """How many lie on the disk at the most: those that are kept, and the one being written."""
-    settings = setup.run.settings.checkpoint
-    return min(settings.keep + 1, -(-setup.run.steps // settings.every))
+    return setup.run.settings.checkpoint.keep + 1
 
 
 def check_room(setup: Setup) -> None:
     """Whether the run's disk has room for its checkpoints, those that are there counted.
+
+    The last are kept, and one more lies there while it is written.
 
     Raises:
         PlanError: it has not.
@@ -32,9 +33,8 @@ def check_room(setup: Setup) -> None:
     lacking = each * count - _bytes_in(folder / "checkpoints")
     if disk.total and lacking > disk.free:  # some file systems do not tell
         raise PlanError(
-            f"{count} checkpoint{'s' * (count > 1)} of {size_text(each)} need"
-            f"{'s' * (count == 1)} {size_text(lacking)} more than is there, and "
-            f"{size_text(disk.free)} are free",
+            f"{count} checkpoints of {size_text(each)} need {size_text(lacking)} more than is "
+            f"there, and {size_text(disk.free)} are free",
             where=str(folder),
             fix="free space there, name a folder on another disk, or lower checkpoint: keep",
         )

@@ -222,9 +222,10 @@ class RunFile(Settings):
 
 FREE = frozenset(
     {"checkpoint", "log", "engine", "output", "evaluate", "folder", "guard.not_finite"}
-    | {"batch.micro", "model", "data.held_out"}
+    | {"batch.micro", "model", "data.held_out", "data.train.*.path", "dpo.reference"}
 )
-"""Settings that may change when a run is resumed, since the steps to come stay the same."""
+"""Settings that may change when a run is resumed, since the steps to come stay the same: of a path
+what is there counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +284,7 @@ class Run:
         try:
             yield
         except TensorSurgeonError as error:
-            if not isinstance(error, RecipeError):  # which says it already
+            if not isinstance(error, RecipeError) and path[0] in self.document:  # else it is known
                 mark, name = mark_at(self.document, path), ".".join(map(str, path))
                 error.add_note(f"{name} at {self.path}:{mark.line}:{mark.column}")
             raise

@@ -63,7 +63,11 @@ def measurable(seams: Sequence[Seam], base_names: Collection[str]) -> tuple[Seam
 
 
 def left_out(
-    layer_map: Sequence[LayerOfMap], seams: Sequence[Seam], measured: Sequence[Seam]
+    layer_map: Sequence[LayerOfMap],
+    seams: Sequence[Seam],
+    measured: Sequence[Seam],
+    *,
+    can_name: bool,
 ) -> Iterator[str]:
     """What to tell of the seams that are not measured, and what would help.
 
@@ -71,7 +75,9 @@ def left_out(
         layer_map: of the model that is trained.
         seams: of layers of one source layer each.
         measured: those of them that are measured.
+        can_name: whether the run file could name a base model that would help.
     """
+    hint = "; evaluate: baseline can name its folder" if can_name else ""
     missing: dict[str, list[int]] = {}
     for seam in seams:
         if seam not in measured:
@@ -79,15 +85,15 @@ def left_out(
     for source, layers in missing.items():
         yield (
             f"the report leaves out {_named(layers)}: only the model '{source}' of the recipe "
-            "tells what is usual there; evaluate: baseline can name its folder"
+            f"tells what is usual there{hint}"
         )
     if merged := [i for i, entry in enumerate(layer_map) if entry.seam and len(entry.sources) > 1]:
         yield f"the report leaves out {_named(merged)}: no model tells what is usual after a merge"
 
 
 def _named(layers: Sequence[int]) -> str:
-    numbers = ", ".join(map(str, layers))
-    return f"the seam{'s' * (len(layers) > 1)} at layer{'s' * (len(layers) > 1)} {numbers}"
+    plural = "s" * (len(layers) > 1)
+    return f"the seam{plural} at layer{plural} {', '.join(map(str, layers))}"
 
 
 class SeamProbe:

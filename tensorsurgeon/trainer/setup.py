@@ -92,7 +92,7 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     _check_folder(run)
     with run.naming("model"):
         checkpoint = open_checkpoint(run.beside(settings.model))
-        model = open_model(checkpoint, settings.engine, device)
+    model = open_model(checkpoint, settings.engine, device)
     most = getattr(model.config, "max_position_embeddings", None)
     length = settings.data.sequence_length
     if isinstance(most, int) and length > most:

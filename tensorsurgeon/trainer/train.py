@@ -17,7 +17,7 @@ from tensorsurgeon.errors import Problem, ResumeError
 from tensorsurgeon.trainer.data import IGNORED, TokenShards
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.export import Export
-from tensorsurgeon.trainer.fingerprint import fingerprint_of
+from tensorsurgeon.trainer.fingerprint import bound_part, fingerprint_of
 from tensorsurgeon.trainer.learner import Learner, make_learner
 from tensorsurgeon.trainer.loop import Loop
 from tensorsurgeon.trainer.metrics import Metrics
@@ -40,7 +40,7 @@ from tensorsurgeon.trainer.resume import (
     name_of,
 )
 from tensorsurgeon.trainer.room import check_room
-from tensorsurgeon.trainer.run_file import FREE, Run, RunFile
+from tensorsurgeon.trainer.run_file import Run, RunFile
 from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
 from tensorsurgeon.trainer.seams import SeamProbe, find_seams, left_out, measurable
 from tensorsurgeon.trainer.setup import Setup, open_model, set_up
@@ -98,7 +98,8 @@ def train(
         folder = run.folder / "checkpoints"
         finished = resume and first_rank(lambda: _is_finished(folder, run.steps))
         export = check_output(setup, overwrite=overwrite, finished=finished)
-        first_rank(lambda: check_room(setup))
+        if not finished:
+            first_rank(lambda: check_room(setup))
         stack.enter_context(held(run.folder))
         progress = None
         if ranks.is_first:
@@ -226,7 +227,8 @@ def _make_probe(setup: Setup, ranks: Ranks, recorder: Recorder) -> SeamProbe | N
     """
     seams = find_seams(setup.layer_map)
     measured = measurable(seams, setup.base_names)
-    for text in left_out(setup.layer_map, seams, measured):
+    can_name = setup.held_out is not None and setup.run.settings.stage != "dpo"
+    for text in left_out(setup.layer_map, seams, measured, can_name=can_name):
         recorder.say(text)
     if not measured:
         return None
@@ -262,6 +264,7 @@ def _configuration(setup: Setup) -> dict[str, Any]:
     return {
         "settings": setup.run.settings.model_dump(mode="json"),
         "model": fingerprint_of(setup.checkpoint),
+        "reference": fingerprint_of(setup.reference) if setup.reference else None,
         "data": [source.shards.identity for source in setup.data.sources],
     }
 
@@ -276,8 +279,9 @@ def _check_same(run: Run, saved: Saved, configuration: Mapping[str, Any]) -> Non
     with suppress(ValidationError):  # then the settings differ, as they shall
         # Settings that an earlier version did not know have had their defaults.
         before["settings"] = RunFile.model_validate(before["settings"]).model_dump(mode="json")
-    free = {f"settings.{path}" for path in FREE}
-    if problems := differences(before, configuration, free=free):
+    with suppress(KeyError, TypeError):  # likewise
+        before = bound_part(before)
+    if problems := differences(before, bound_part(configuration)):
         error = ResumeError.of(map(_in_run_file, problems))
         error.add_note(f"{saved.path} was saved by a run with other settings than {run.path}")
         error.add_note("'tensorsurgeon train --no-resume' begins anew, and forgets it")

@@ -94,13 +94,15 @@ def test_disk_that_gets_full_costs_no_checkpoint_and_is_told_once(
 def test_disk_without_room_for_checkpoints_is_told_before_the_first_step(
     trainer: Trainer, disks: Path
 ) -> None:
-    trainer.refused(
-        6,
-        f"{disks}/tiny/run: 2 checkpoints of ",
-        " are free",
-        "\n  fix: free space there, name a folder on another disk, or lower checkpoint: keep",
-        folder=f"{disks}/tiny/run",
-    )
+    for options in ((), ("--dry-run",)):
+        trainer.refused(
+            6,
+            f"{disks}/tiny/run: 3 checkpoints of ",
+            " are free",
+            "\n  fix: free space there, name a folder on another disk, or lower checkpoint: keep",
+            options=options,
+            folder=f"{disks}/tiny/run",
+        )
 
 
 def test_result_that_does_not_fit_is_told_before_the_first_step(

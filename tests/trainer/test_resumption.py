@@ -87,12 +87,12 @@ def test_every_setting_that_differs_is_named_with_both_values(copied: Path, comm
 
 
 def test_settings_that_change_no_step_may_differ(copied: Path, command: Warm) -> None:
-    for name in ("model", "held-out"):
+    for name in ("model", "tokens", "held-out"):
         (copied.parent / name).rename(copied.parent / f"other-{name}")
     write_short(
         copied,
         model="./other-model",
-        data={"held_out": "./other-held-out"},
+        data={"train": "./other-tokens", "held_out": "./other-held-out"},
         batch={"micro": 1},
         evaluate={"every": 1, "sequences": 3},
         checkpoint={"every": 1, "keep": 7},
@@ -152,7 +152,7 @@ def test_metrics_of_another_run_are_not_replaced_where_its_checkpoints_are_gone(
     write_short(copied, optimizer={"learning_rate": 1e-3})
     done = command.run(copied)
     assert done.returncode == 10
-    assert f"{metrics.parent}: has the metrics of a run with other settings" in done.stderr
+    assert f"{metrics.parent}: has the metrics of another run" in done.stderr
     assert "\n  fix: give the new run another folder, or begin anew here with --no-resume" in (
         done.stderr
     )

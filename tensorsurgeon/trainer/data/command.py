@@ -103,8 +103,8 @@ def prepare(
 
     JSONL and Parquet have the field `text`, or `instruction`, `input` and `output` (alpaca),
     `messages` (chat), or `prompt`, `chosen` and `rejected` (preference). Text and JSONL may be
-    packed, in files that end in .gz. Of a folder, files of these kinds are read; a file that is
-    named is read as text whatever it is called, but for tables (.csv, .tsv), which are refused.
+    packed, in files that end in .gz. Of a folder, files of these kinds are read; a file of
+    another suffix that is named is read as text, but for tables (.csv, .tsv), which are refused.
     """
     if not inputs and dataset is None:
         raise click.UsageError("nothing to read: name an INPUT or a --dataset")
