@@ -345,7 +345,6 @@ def test_layers_of_several_kinds_are_all_compiled(
 ) -> None:
     # Tracing alone: what the compiler makes of the graphs is of no interest here.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     torch._dynamo.reset()
     run = write_run(
         tmp_path / "run.yaml",
@@ -357,7 +356,8 @@ def test_layers_of_several_kinds_are_all_compiled(
         steps=3,
         engine={"compile": "on"},
     )
-    train_quietly(run)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        train_quietly(run)
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
 
 
