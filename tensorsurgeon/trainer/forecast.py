@@ -259,7 +259,7 @@ def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str
     )
     if forecast.frozen_prefix:
         lines.append(f"  layers 0-{forecast.frozen_prefix - 1} run without gradients")
-    lines += ["", f"memory on each of {ranks} rank{'s' * (ranks > 1)} ({device}, {precision})", ""]
+    lines += ["", f"memory on each of {counted(ranks, 'rank')} ({device}, {precision})", ""]
     lines += [f"  {name:18}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
     lines.append(f"  {'peak':18}  {size_text(forecast.peak):>8}")
     if device != "cpu":

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from tensorsurgeon.errors import TrainingError
-from tensorsurgeon.trainer.parallel import Ranks
+from tensorsurgeon.trainer.parallel import Ranks, local_part
 from tensorsurgeon.trainer.run_file import Guard, Optimizer
 
 
@@ -77,7 +76,9 @@ class GradientNorms:
     def local(self) -> Tensor:
         """(depth + 1,) float64 squared norms of this rank's slices, the last outside the layers."""
         sums = torch.zeros(self._depth + 1, dtype=torch.float64, device=self._ranks.device)
-        held = [(i, _local(p.grad)) for i, p in enumerate(self._parameters) if p.grad is not None]
+        held = [
+            (i, local_part(p.grad)) for i, p in enumerate(self._parameters) if p.grad is not None
+        ]
         if held:
             norms = torch.stack(
                 torch._foreach_norm([gradient for _, gradient in held], dtype=torch.float64)
@@ -101,12 +102,8 @@ class GradientNorms:
     def clip(self, total: float, most: float | None) -> None:
         """Scale the gradient down to a norm of `most`."""
         if most is not None and total > most:
-            held = [_local(p.grad) for p in self._parameters if p.grad is not None]
+            held = [local_part(p.grad) for p in self._parameters if p.grad is not None]
             torch._foreach_mul_(held, most / total)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class StepGuard:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from tensorsurgeon.trainer.parallel import local_part
 
 _WORTH_LOCKING = 1 << 20
 """Fewest bytes of a tensor whose copy is page-locked: the call takes some microseconds."""
@@ -59,11 +60,11 @@ class Staging:
         copy = self._copies.get(place)
         if copy is None:
             copy = self._copies[place] = tensor.to("cpu", copy=True)
-            if _local(tensor).is_cuda:
-                self._lock(_local(copy))
+            if local_part(tensor).is_cuda:
+                self._lock(local_part(copy))
             return copy
         assert (copy.shape, copy.dtype) == (tensor.shape, tensor.dtype), place
-        _local(copy).copy_(_local(tensor), non_blocking=True)
+        local_part(copy).copy_(local_part(tensor), non_blocking=True)
         return copy
 
     def _lock(self, copy: Tensor) -> None:
@@ -83,7 +84,3 @@ def state_bytes(state: Any) -> int:
 
 def _cuda() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,11 +1,14 @@
 """Tiny models and token shards that the trainer's tests share; each is made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.trainer.refusals import Trainer
 from tests.trainer.runs import prepare_tokens, tiny_llama, train_quietly, write_run
+from tests.trainer.warm import Warm, warm
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +53,17 @@ def base(
     assert outcome.last.loss < outcome.first.loss - 2
     assert outcome.path is not None
     return outcome.path
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """`tensorsurgeon train …`, whose imports are made once for all tests of a file."""
+    with warm(tmp_path_factory.mktemp("told")) as made:
+        yield made
+
+
+@pytest.fixture
+def trainer(
+    command: Warm, random_llama: Path, tokens: tuple[Path, Path], tmp_path: Path
+) -> Trainer:
+    return Trainer(command=command, model=random_llama, tokens=tokens, folder=tmp_path)

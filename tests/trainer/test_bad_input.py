@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,21 +9,8 @@ import pytest
 from tensorsurgeon.trainer.data.shards import tokenizer_digest
 from tests.cli.checkpoints import file_bytes
 from tests.trainer.data.tokens import Written
-from tests.trainer.refusals import Tokens, Trainer
+from tests.trainer.refusals import Trainer
 from tests.trainer.runs import apply_surgery, tiny_llama, write_run
-from tests.trainer.warm import Warm, warm
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with warm(tmp_path_factory.mktemp("told")) as made:
-        yield made
-
-
-@pytest.fixture
-def trainer(command: Warm, random_llama: Path, tokens: Tokens, tmp_path: Path) -> Trainer:
-    return Trainer(command=command, model=random_llama, tokens=tokens, folder=tmp_path)
-
 
 FROZEN = {"match": "*", "frozen": True}
 

@@ -1,8 +1,6 @@
 """Models that cannot be trained, or are not what their config says, are refused."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,20 +9,8 @@ from transformers import BertConfig, BertLMHeadModel, MambaConfig, MambaForCausa
 
 from tensorsurgeon.checkpoint import MANIFEST_NAME, encode_manifest, read_manifest
 from tests.trainer.data.tokens import make_tokenizer
-from tests.trainer.refusals import Tokens, Trainer
+from tests.trainer.refusals import Trainer
 from tests.trainer.runs import apply_surgery, write_run
-from tests.trainer.warm import Warm, warm
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with warm(tmp_path_factory.mktemp("told")) as made:
-        yield made
-
-
-@pytest.fixture
-def trainer(command: Warm, random_llama: Path, tokens: Tokens, tmp_path: Path) -> Trainer:
-    return Trainer(command=command, model=random_llama, tokens=tokens, folder=tmp_path)
 
 
 def test_config_and_tensors_of_other_shapes_are_named(trainer: Trainer) -> None:

@@ -4,7 +4,6 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,13 @@ from tests.cli.checkpoints import entry, shard_bytes
 from tests.conftest import ROOT
 from tests.trainer.data.tokens import make_tokenizer
 from tests.trainer.runs import LENGTH, environment, write_run
-from tests.trainer.warm import Warm, warm
+from tests.trainer.warm import Warm
 
 Tokens = tuple[Path, Path]
 
 EMBEDDINGS, LAYER, NORM = 384 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32, 32
 ELEMENTS = EMBEDDINGS + 4 * LAYER + NORM
 """Of the random Llama: queries and output, keys and values, MLP, two norms."""
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with warm(tmp_path_factory.mktemp("told")) as made:
-        yield made
 
 
 class DryRun:

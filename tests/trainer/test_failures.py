@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.cli.processes import namespace
-from tests.trainer.refusals import Tokens, Trainer
+from tests.trainer.refusals import Trainer
 from tests.trainer.runs import events_of, losses_of, tiny_llama, write_run
 from tests.trainer.warm import Warm, warm
 
@@ -36,11 +36,6 @@ def command(disks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         """
     with warm(tmp_path_factory.mktemp("told"), *namespace(setup)) as made:
         yield made
-
-
-@pytest.fixture
-def trainer(command: Warm, random_llama: Path, tokens: Tokens, tmp_path: Path) -> Trainer:
-    return Trainer(command=command, model=random_llama, tokens=tokens, folder=tmp_path)
 
 
 @pytest.fixture

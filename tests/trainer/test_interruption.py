@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,15 +36,9 @@ from tests.trainer.runs import (
     train_quietly,
     write_run,
 )
-from tests.trainer.warm import Started, Warm, warm
+from tests.trainer.warm import Started, Warm
 
 KILLS = 6
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with warm(tmp_path_factory.mktemp("told")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,9 @@ import pytest
 from tensorsurgeon.trainer.report.history import History
 from tests.cli.checkpoints import file_bytes
 from tests.trainer.runs import events_of, losses_of, tiny_llama, write_run
-from tests.trainer.warm import Warm, warm
+from tests.trainer.warm import Warm
 
 Tokens = tuple[Path, Path]
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with warm(tmp_path_factory.mktemp("told")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.progress import duration
 from tensorsurgeon.trainer.report.axes import amount, signed, significant
 from tensorsurgeon.trainer.report.history import History
@@ -13,7 +14,7 @@ def header(history: History, title: str) -> Markup:
     """The title, and what was trained in a sentence."""
     run = history.run
     stage = STAGES.get(run.stage, run.stage)
-    size = f"{amount(run.parameters)} parameters in {_count(len(run.layers), 'layer')}"
+    size = f"{amount(run.parameters)} parameters in {counted(len(run.layers), 'layer')}"
     sentence = f"{size}, {amount(history.tokens)} tokens, {_device(history)}. {_state(history)}"
     return tag(
         "header", tag("p", stage, class_="stage"), tag("h1", shown(title)), tag("p", sentence)
@@ -114,11 +115,11 @@ def _events(history: History) -> Iterator[tuple[str, str]]:
         words = {"not finite": "not finite", "spike": "a spike of the loss"}
         yield "Steps skipped", ", ".join(f"{n} ({words[reason]})" for reason, n in counts if n)
     if history.left_out:
-        yield "Not drawn", f"{_count(history.left_out, 'held-out loss', 'es')} on other data"
+        yield "Not drawn", f"{counted(history.left_out, 'held-out loss', 'es')} on other data"
     if history.saved:
         mean = sum(event.seconds for event in history.saved) / len(history.saved)
         size = amount(history.saved[-1].bytes, "bytes")
-        saved = _count(len(history.saved), "time")
+        saved = counted(len(history.saved), "time")
         yield "Saved", f"{saved}, {size} and {significant(mean)} s each"
 
 
@@ -138,7 +139,3 @@ def _state(history: History) -> str:
     if history.end.reason == "finished":
         return "Finished."
     return f"Ended after {steps}: {history.end.reason}."
-
-
-def _count(number: int, name: str, plural: str = "s") -> str:
-    return f"{number:,} {name}{plural * (number != 1)}"
