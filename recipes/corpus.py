@@ -1,12 +1,13 @@
 """Builds an English text corpus out of the books and manuals that Debian packages hold.
 
-    python recipes/corpus.py corpus.jsonl
-    python recipes/corpus.py corpus.jsonl --packages debian-handbook postgresql-doc-15
+    python recipes/corpus.py models/training/corpus.jsonl
+    python recipes/corpus.py models/training/small.jsonl --packages debian-handbook debian-faq
 
 One JSON object a line, ``{"text": …, "source": package, "name": file}``, one document per page or
 chapter, and beside it ``corpus.summary.json``: documents, bytes, versions, what was left out and
-why. Needs Debian's ``apt-get`` and ``dpkg-deb``, no root; installs nothing and leaves apt's state
-alone. The same versions of the packages give the same bytes. The names are those of Debian 12.
+why; the folder is made. Needs Debian's ``apt-get`` and ``dpkg-deb``, no root; installs nothing and
+leaves apt's state alone. The same versions of the packages give the same bytes. The names are those
+of Debian 12.
 """
 
 import argparse
@@ -307,6 +308,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor() as workers:
             downloads = Path(arguments.downloads or temporary).absolute()
             downloads.mkdir(parents=True, exist_ok=True)
+            output.parent.mkdir(parents=True, exist_ok=True)
             parts, facts = build(partial, packages, downloads, workers)
         totals = {
             "documents": sum(part.documents for part in parts.values()),

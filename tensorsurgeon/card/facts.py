@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tensorsurgeon.card.escaping import is_repo_name
 from tensorsurgeon.checkpoint import License
+from tensorsurgeon.documents.markdown import is_repo_name
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
 

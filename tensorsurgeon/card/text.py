@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from tensorsurgeon import __version__
-from tensorsurgeon.card.escaping import code, fence, front_matter, heading, repo_link
 from tensorsurgeon.card.facts import CardSource, base_models
 from tensorsurgeon.checkpoint import License, common_license
+from tensorsurgeon.documents.markdown import code, fence, front_matter, heading, repo_link
 from tensorsurgeon.plan import Plan, Zeros
 from tensorsurgeon.specs import TORCH_NAMES
 

@@ -112,7 +112,7 @@ def _refuse_path(path: Path) -> None:
         fix = f"a source is the folder that holds {CONFIG_NAME}" if path.is_file() else ""
         raise CheckpointError("is not a folder", where=str(path), fix=fix)
     found = [entry for entry in _listing(path.parent) if entry.is_dir()]
-    beside = [entry.name for entry in found if not entry.name.startswith(".")]
+    beside = [entry.name for entry in found if (entry / CONFIG_NAME).is_file()]
     fix = did_you_mean(path.name, beside) if beside else ""
     raise CheckpointError("there is no such folder", where=str(path), fix=fix)
 

@@ -8,6 +8,7 @@ from typing import Any
 from tensorsurgeon.arch import config_with_weights, without_code
 from tensorsurgeon.checkpoint import Checkpoint
 from tensorsurgeon.checkpoint.layout import lay_out
+from tensorsurgeon.documents.portable import is_local, portable_path
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
 from tensorsurgeon.operators import LayerOperator, MergeOperator
 from tensorsurgeon.plan.merging import config_differences, merge_models
@@ -17,7 +18,7 @@ from tensorsurgeon.plan.outcome import OutputTensor, Plan
 from tensorsurgeon.plan.sidecars import CODE_DROPPED, SidecarFile, sidecars_of
 from tensorsurgeon.plan.stacking import stack_layers
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
-from tensorsurgeon.recipe.portable import is_local, portable_path, portable_text
+from tensorsurgeon.recipe.portable import portable_text
 from tensorsurgeon.specs import TORCH_NAMES, DType, TensorSpec
 
 

@@ -7,7 +7,7 @@ import click
 
 from tensorsurgeon.errors import TrainingError, did_you_mean, printable
 from tensorsurgeon.terminal import run_command_line, show, show_json
-from tensorsurgeon.trainer.data.command import prepare
+from tensorsurgeon.trainer.data.command import check, prepare
 from tensorsurgeon.trainer.report.command import report
 
 
@@ -60,7 +60,8 @@ def run(
     if dry_run:
         from tensorsurgeon.trainer.dry_run import dry_run_text
 
-        show(dry_run_text(read, ranks=ranks, as_json=as_json))
+        resume = not no_resume
+        show(dry_run_text(read, ranks=ranks, as_json=as_json, resume=resume, overwrite=overwrite))
         return
     from tensorsurgeon.trainer.train import train
 
@@ -80,6 +81,7 @@ def schema() -> None:
 
 
 train.add_command(prepare)
+train.add_command(check)
 train.add_command(report)
 
 

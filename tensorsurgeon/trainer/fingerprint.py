@@ -1,11 +1,15 @@
-"""What tells one checkpoint from another, wherever it lies, without reading all of it."""
+"""What tells one checkpoint, or one training, from another, without reading all of it."""
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorsurgeon.checkpoint import Checkpoint, header_bytes
 from tensorsurgeon.errors import CheckpointError, fix_for
+from tensorsurgeon.trainer.run_file import FREE
 
 _BLOCK = 4096
 _BLOCKS = 256
@@ -36,3 +40,19 @@ def _samples(path: Path) -> bytes:
         size = os.fstat(file.fileno()).st_size
         step = max(size // _BLOCKS, _BLOCK)
         return b"".join(os.pread(file.fileno(), _BLOCK, at) for at in range(0, size, step))
+
+
+def training_digest(configuration: Mapping[str, Any]) -> str:
+    """A digest of what of a training's configuration may not change when it goes on.
+
+    Args:
+        configuration: of JSON's own types; its `settings` are those of a run file.
+    """
+    bound = json.loads(json.dumps(configuration))
+    for path in FREE:
+        *outer, last = path.split(".")
+        part = bound["settings"]
+        for name in outer:
+            part = part[name]
+        del part[last]
+    return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()

@@ -5,33 +5,47 @@ from collections.abc import Sequence
 
 from tensorsurgeon.trainer.groups import Parameter
 
-_PEAKS = (
-    ("H200", 989e12),
-    ("H100 NVL", 835e12),
-    ("H100 PCIe", 756e12),
-    ("H100", 989e12),
-    ("GH200", 989e12),
-    ("B200", 2250e12),
-    ("B100", 1750e12),
-    ("A100", 312e12),
-    ("A800", 312e12),
-    ("L40S", 362e12),
-    ("L4", 121e12),
-    ("A10", 125e12),
-    ("RTX 4090", 165e12),
-    ("RTX 3090", 71e12),
-    ("V100", 125e12),
-    ("T4", 65e12),
+_PEAKS: tuple[tuple[str, float | None, float | None], ...] = (
+    ("H200 NVL", 835e12, 60e12),
+    ("H200", 989e12, 67e12),
+    ("H100 NVL", 835e12, 60e12),
+    ("H100 PCIe", 756e12, 51e12),
+    ("H100", 989e12, 67e12),
+    ("GH200", 989e12, 67e12),
+    ("B200", 2250e12, None),
+    ("B100", 1750e12, None),
+    ("A100", 312e12, 19.5e12),
+    ("A800", 312e12, 19.5e12),
+    ("L40S", 362e12, 91.6e12),
+    ("L4", 121e12, 30.3e12),
+    ("A10", 125e12, 31.2e12),
+    ("RTX 4090", 165e12, 82.6e12),
+    ("RTX 3090", 71e12, 35.6e12),
+    ("V100-SXM2", None, 15.7e12),
+    ("V100-PCIE", None, 14e12),
+    ("T4", None, 8.1e12),
 )
-"""Peaks that the makers state for dense matrix products in bfloat16 (V100, T4: float16), in FLOP/s;
-the first name that is in the device's counts."""
+"""Peaks that the makers state for dense matrix products in bfloat16 and in float32 (not TF32, which
+the trainer does not use), in FLOP/s; None where there are none, or none that the maker's papers
+agree on. The first name that is in the device's counts."""
+
+_LESS = re.compile(r"\b(MIG|Laptop|Max-Q|Ti|D)\b")
+"""Of a device that is not the one of the rest of its name, or a part of it."""
 
 
-def stated_peak(device_name: str) -> float | None:
-    """The peak its maker states, in FLOP/s; None for a device that is not known here."""
-    # Whole words: an RTX A1000 is no A100.
-    found = (peak for name, peak in _PEAKS if re.search(rf"\b{name}\b", device_name))
-    return next(found, None)
+def stated_peak(device_name: str, precision: str) -> float | None:
+    """The peak its maker states, in FLOP/s; None for a device that is not known here.
+
+    Args:
+        device_name: as torch tells it.
+        precision: of the computation, bfloat16 or float32.
+    """
+    if _LESS.search(device_name):
+        return None
+    for name, half, single in _PEAKS:
+        if re.search(rf"\b{name}\b", device_name):  # whole words: an RTX A1000 is no A100
+            return half if precision == "bfloat16" else single
+    return None
 
 
 def flops_per_token(

@@ -8,8 +8,11 @@ import torch
 
 from tensorsurgeon.specs import size_text
 from tensorsurgeon.trainer.activations import layer_activations
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.flops import flops_per_token
 from tensorsurgeon.trainer.losses import rows_per_chunk
+from tensorsurgeon.trainer.parallel import is_compiled
+from tensorsurgeon.trainer.room import SAVED_BYTES, checkpoints_at_once
 from tensorsurgeon.trainer.setup import Setup
 
 _MASTER, _GRADIENT, _MOMENTS = 4, 4, 8
@@ -66,6 +69,10 @@ class Forecast:
         groups: the same by group.
         frozen_prefix: layers at the beginning that run without gradients.
         memory: bytes on each rank by what they are for; their sum is the peak.
+        staged: bytes of a copy of what is saved, in the processor's memory of each rank; where
+            that is the device's, `memory` has it as well.
+        checkpoint: bytes of a saved checkpoint, of all ranks together.
+        checkpoints: how many lie on the disk at the most.
         tokens: positions that all steps see.
         steps: of the optimiser.
         data: what it learns from.
@@ -77,6 +84,9 @@ class Forecast:
     groups: tuple[GroupForecast, ...]
     frozen_prefix: int
     memory: Mapping[str, int]
+    staged: int
+    checkpoint: int
+    checkpoints: int
     tokens: int
     steps: int
     data: tuple[SourceForecast, ...]
@@ -105,6 +115,9 @@ def make_forecast(setup: Setup, *, ranks: int, precision: torch.dtype, device: s
         groups=_groups(setup),
         frozen_prefix=setup.first_trained,
         memory=_memory(setup, ranks=ranks, precision=precision, device=device),
+        staged=_staged(setup, ranks),
+        checkpoint=SAVED_BYTES * setup.trained_elements,
+        checkpoints=checkpoints_at_once(setup),
         tokens=tokens,
         steps=run.steps,
         data=sources_forecast(setup),
@@ -130,9 +143,9 @@ def sources_forecast(setup: Setup) -> tuple[SourceForecast, ...]:
 
 def source_text(source: SourceForecast) -> str:
     """A data set for people."""
-    left = [f"{source.cut:,} documents cut"] * (source.cut > 0)
+    left = [f"{counted(source.cut, 'document')} cut"] * (source.cut > 0)
     left += [f"{source.skipped:,} left out"] * (source.skipped > 0)
-    told = f"{source.name}: {source.samples:,} samples, seen {source.epochs:.3g} times"
+    told = f"{source.name}: {counted(source.samples, 'sample')}, seen {source.epochs:,.3g} times"
     return ", ".join((told, *left))
 
 
@@ -161,9 +174,7 @@ def _groups(setup: Setup) -> tuple[GroupForecast, ...]:
     found = []
     for match, members in together.items():
         treatments = [setup.treatments[member.name] for member in members]
-        decays = {
-            t.weight_decay for t, p in zip(treatments, members, strict=True) if p.dimensions > 1
-        }
+        decays = {t.weight_decay for t, p in zip(treatments, members, strict=True) if p.decays}
         found.append(
             GroupForecast(
                 match=match,
@@ -206,21 +217,31 @@ def _memory(setup: Setup, *, ranks: int, precision: torch.dtype, device: str) ->
         "gathered weights": compute * (outside + 2 * max(by_layer)),
         # As a layer's come out of its backward pass, and in float32 as they are exchanged.
         "gathered gradients": (compute + _GRADIENT) * max(by_layer) if trained else 0,
-        "activations": _activations(setup, tokens, precision) + 3 * tokens * width * compute,
+        # Around the layers, the embeddings and the loss hold three hidden states.
+        "activations": _activations(setup, tokens, precision, device)
+        + 3 * tokens * width * compute,
         "loss": logits * (2 * 4 + compute) + head_trained * vocabulary * width * (4 + compute),
+        # From the first save on; beside a GPU it is in the host's memory.
+        **({"copy to save": _staged(setup, ranks)} if device == "cpu" else {}),
     }
 
 
-def _activations(setup: Setup, tokens: int, precision: torch.dtype) -> int:
-    """Bytes kept for the backward pass by all layers that have one."""
-    depth = len(setup.layer_map) - setup.first_trained
-    everything, products = layer_activations(setup.model, tokens=tokens, precision=precision)
-    inputs = tokens * int(setup.model.config.hidden_size) * precision.itemsize
-    kind = setup.run.settings.engine.activation_checkpointing
-    if kind == "none" or not depth:
-        return depth * everything
-    kept = inputs + (products if kind == "selective" else 0)
-    return depth * kept + everything  # those of the layer that is computed again
+def _staged(setup: Setup, ranks: int) -> int:
+    shards = max(ranks // setup.run.settings.engine.replicate, 1)
+    return SAVED_BYTES * setup.trained_elements // shards
+
+
+def _activations(setup: Setup, tokens: int, precision: torch.dtype, device: str) -> int:
+    """Bytes that all layers keep for the backward pass, and what one of them makes again there."""
+    engine = setup.run.settings.engine
+    layers = layer_activations(
+        setup.model,
+        tokens=tokens,
+        precision=precision,
+        recomputation=engine.activation_checkpointing,
+        compiled=is_compiled(engine, device),
+    )
+    return sum(layer.kept for layer in layers) + max(layer.again for layer in layers)
 
 
 def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str) -> str:
@@ -241,6 +262,10 @@ def forecast_text(forecast: Forecast, *, ranks: int, device: str, precision: str
     lines += ["", f"memory on each of {ranks} rank{'s' * (ranks > 1)} ({device}, {precision})", ""]
     lines += [f"  {name:18}  {size_text(nbytes):>8}" for name, nbytes in forecast.memory.items()]
     lines.append(f"  {'peak':18}  {size_text(forecast.peak):>8}")
+    if device != "cpu":
+        lines += ["", f"memory of the host, to save: {size_text(forecast.staged)} a rank"]
+    disk = f"{forecast.checkpoints} x {size_text(forecast.checkpoint)}"
+    lines += ["", f"disk, of checkpoints: {disk}"]
     lines += ["", "data", "", *(f"  {source_text(source)}" for source in forecast.data)]
     lines += [
         "",

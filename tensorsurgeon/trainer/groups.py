@@ -20,6 +20,13 @@ block expansion trains the added layers alone (LLaMA Pro, arXiv:2401.02415)."""
 
 SELECTORS = ("@new", "@copied", "@seam", "@embeddings", "@head", "@norms")
 
+FINAL_NORMS = frozenset(
+    {"final_layer_norm", "final_layernorm", "final_norm", "layer_norm", "ln_f", "ln_out"}
+    | {"norm", "norm_f", "out_norm"}
+)
+"""What transformers' models call the norm after their last layer, beside the list of layers."""
+
+_NORM = re.compile(r"norm|(^|_)ln(_|\d|$)", re.IGNORECASE)
 _LAYERS = re.compile(r"layers? +(\d+)(?: *(?:-|to) *(\d+))?")
 
 
@@ -40,6 +47,27 @@ class Parameter:
     dimensions: int
     layer: int | None
     roles: frozenset[str] = frozenset()
+
+    @property
+    def module(self) -> str:
+        """The name of the module that it is a parameter of."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is added; the biases of experts that are one parameter are a matrix."""
+        return self.name.endswith("bias")
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it scales what is normed; the norms of heads that are one are a matrix."""
+        named = _NORM.search(self.module.rpartition(".")[2]) is not None
+        return self.name.endswith("weight") and (self.dimensions == 1 or named)
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay is for it: it is a matrix, and neither of a norm nor a bias."""
+        return self.dimensions > 1 and not self.is_norm and not self.is_bias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +98,26 @@ def assign(
         layer_map: where each layer came from.
 
     Raises:
-        RecipeError: a group that matches nothing, or is no selector; nothing to train.
+        RecipeError: a group that takes nothing, or is no selector; nothing to train.
+    """
+    chosen = _choose(run, parameters, layer_map)
+    decay = run.settings.optimizer.weight_decay
+    made = {p.name: _treatment(p, chosen.get(p.name), decay) for p in parameters}
+    if all(treatment.frozen for treatment in made.values()):
+        fix = "leave something unfrozen, with a learning rate above 0"
+        raise run.error(["groups"], "everything is frozen: there is nothing to train", fix)
+    return made
+
+
+def _choose(
+    run: Run, parameters: Sequence[Parameter], layer_map: Sequence[LayerOfMap]
+) -> dict[str, Group]:
+    """The group of each parameter that has one.
+
+    A preset's group may well come to nothing, where the file's own groups take its parameters.
+
+    Raises:
+        RecipeError: a group takes nothing, or is no selector.
     """
     given = run.settings.groups
     preset = PRESETS[run.settings.preset] if run.settings.preset else ()
@@ -88,22 +135,21 @@ def assign(
             what = f"'{group.match}' matches no parameter"
             fix = _what_there_is(group.match, parameters)
             problems.append(run.problem(place, what, fix))
+        elif index < len(given) and all(p.name in chosen for p in matched):
+            what = f"'{group.match}' matches only what groups before it took"
+            fix = f"put it before '{chosen[matched[0].name].match}', or remove it"
+            problems.append(run.problem(place, what, fix))
         for parameter in matched:
             chosen.setdefault(parameter.name, group)
     if problems:
         raise RecipeError.of(problems)
-    decay = run.settings.optimizer.weight_decay
-    made = {p.name: _treatment(p, chosen.get(p.name), decay) for p in parameters}
-    if all(treatment.frozen for treatment in made.values()):
-        fix = "leave something unfrozen, with a learning rate above 0"
-        raise run.error(["groups"], "everything is frozen: there is nothing to train", fix)
-    return made
+    return chosen
 
 
 def _treatment(parameter: Parameter, group: Group | None, decay: float) -> Treatment:
     if group is None:
         group = Group(match="(all others)")
-    own = decay if parameter.dimensions > 1 else 0.0
+    own = decay if parameter.decays else 0.0
     return Treatment(
         group=group.match,
         learning_rate=group.learning_rate,
@@ -125,7 +171,7 @@ def _matches(selector: str, parameter: Parameter, layer_map: Sequence[LayerOfMap
         "@seam": origin is not None and origin.seam,
         "@embeddings": "embeddings" in parameter.roles,
         "@head": "head" in parameter.roles,
-        "@norms": parameter.dimensions == 1 and parameter.name.endswith("weight"),
+        "@norms": parameter.is_norm,
     }
     if selector in known:
         return known[selector]
@@ -161,13 +207,30 @@ def first_trained(
 ) -> int:
     """The first layer that needs gradients: those before it run without.
 
-    0 where the embeddings are trained, the depth where no layer is and only the head learns.
+    0 where anything is trained that may come before the layers, as embeddings of tokens and
+    positions and their norm do; the depth where only the last norm and the head learn.
     """
     trained = [p for p in parameters if not treatments[p.name].frozen]
-    if any("embeddings" in p.roles for p in trained):
+    last = _modules_after_layers(parameters)
+    if any(p.layer is None and p.module not in last for p in trained):
         return 0
     layers = [p.layer for p in trained if p.layer is not None]
     return min(layers, default=depth)
+
+
+def _modules_after_layers(parameters: Sequence[Parameter]) -> set[str]:
+    """The head, unless it is the embeddings, and the last norm.
+
+    By their names: the order of parameters tells nothing, as OPT's last norm is before its layers
+    in it, and BART's norm of embeddings behind them.
+    """
+    found = {p.module for p in parameters if p.roles == {"head"}}
+    inside = next((p for p in parameters if p.layer is not None), None)
+    if inside is not None:
+        layers = inside.name.partition(f".{inside.layer}.")[0]
+        body = layers[: layers.rfind(".") + 1]
+        found |= {body + name for name in FINAL_NORMS}
+    return found
 
 
 def optimizer_groups(

@@ -168,6 +168,7 @@ class Loop:
         self._recorder.step(
             step=step + 1,
             loss=loss,
+            weight=weight,
             learning_rate=rate,
             norms=norms,
             seconds=self._lap(),

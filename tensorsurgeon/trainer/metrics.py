@@ -1,8 +1,8 @@
 """The metrics of a run: a file with one JSON object a line, and the same numbers for TensorBoard.
 
 A line is appended with one write, so that whatever ends the process leaves at most the last line
-torn: one that has no line end is none. Losses are in nats per token, times in seconds, memory in
-bytes; what is not finite is null, as JSON has no NaN.
+torn: one that has no line end is none. Losses are in nats per token, or per pair, times in seconds,
+memory in bytes; what is not finite is null, as JSON has no NaN.
 """
 
 import json
@@ -20,7 +20,11 @@ __all__ = ["Metrics", "read_metrics"]
 
 
 class Metrics:
-    """Appends to the metrics of a run; of all ranks, the first alone makes one."""
+    """Appends to the metrics of a run; of all ranks, the first alone makes one.
+
+    Attributes:
+        path: the file.
+    """
 
     def __init__(self, path: Path, *, tensorboard: Path | None = None) -> None:
         """Open a file that may be there already, and drop its torn last line.
@@ -33,7 +37,7 @@ class Metrics:
             OutputError: the file cannot be written.
             TrainingError: TensorBoard is wanted, but not installed.
         """
-        self._path = path
+        self.path = path
         self._board = _Board(tensorboard) if tensorboard else None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,15 +56,35 @@ class Metrics:
         line = text.encode("utf-8", "replace") + b"\n"
         written = 0
         try:
-            while written < len(
-                line
-            ):  # a second write is needed, and fails, where the disk is full
+            # A second write is needed, and fails, where the disk is full.
+            while written < len(line):
                 written += os.write(self._file, line[written:])
         except OSError as error:
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            raise _failed(error, self._path) from None
+            raise _failed(error, self.path) from None
         if self._board is not None:
             self._board.write(plain)
+
+    def last_with_steps(self) -> dict[str, Any] | None:
+        """The event of the last run that has taken a step; None where none has.
+
+        It is empty where the event itself is damaged.
+
+        Raises:
+            OutputError: the file cannot be read any more.
+        """
+        run: dict[str, Any] = {}
+        found = None
+        try:
+            lines = whole_lines(self.path.read_bytes())
+        except OSError as error:
+            raise _failed(error, self.path) from None
+        for event in filter(None, map(_object, lines)):
+            if event["event"] == "run":
+                run = event
+            elif event["event"] == "step":
+                found = run
+        return found
 
     def rewind(self, step: int | None) -> float:
         """Go back to where a run goes on: forget what came after a step, and what is torn.
@@ -78,9 +102,9 @@ class Metrics:
             OutputError: the new file cannot be written.
         """
         seconds, kept = 0.0, []
-        beside = self._path.with_name(self._path.name + ".new")
+        beside = self.path.with_name(self.path.name + ".new")
         try:
-            for line in whole_lines(self._path.read_bytes()):
+            for line in whole_lines(self.path.read_bytes()):
                 event = _object(line)
                 if event is None or step is None or _is_later(event, step):
                     continue
@@ -91,11 +115,11 @@ class Metrics:
                 file.writelines(kept)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self._path)
+            beside.replace(self.path)
             os.close(self._file)
-            self._file = _opened(self._path)
+            self._file = _opened(self.path)
         except OSError as error:
-            raise _failed(error, self._path) from None
+            raise _failed(error, self.path) from None
         if self._board is not None:
             self._board.forget_after(-1 if step is None else step)
         return seconds

@@ -29,6 +29,7 @@ class TrainingProgress:
         self._steps = steps
         self._step = 0
         self._numbers: dict[str, float | None] = {}
+        self._measured_at = 0
         self._times: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
         self._display = _display(steps, quiet=quiet, every=every)
 
@@ -49,7 +50,10 @@ class TrainingProgress:
         tokens_per_second: float | None = None,
         mfu: float | None = None,
     ) -> None:
-        """Show a step's numbers; of those that are None, the last ones stay."""
+        """Show a step's numbers; of those that are None, the last ones stay.
+
+        A held-out loss that stays is shown with the step it was measured at.
+        """
         given = {
             "loss": loss,
             "held-out": held_out_loss,
@@ -58,6 +62,8 @@ class TrainingProgress:
             "MFU": mfu,
         }
         self._numbers |= {name: value for name, value in given.items() if value is not None}
+        if held_out_loss is not None:
+            self._measured_at = step
         self._step = step
         self._times.append((step, time.monotonic()))
         self._display.show(step, self._words(), self._left())
@@ -67,11 +73,14 @@ class TrainingProgress:
         self._display.say("\n".join(map(printable, text.splitlines())))
 
     def _words(self) -> str:
-        return "  ".join(
-            f"{name} {_FORMATS[name](value)}"
+        words = {
+            name: f"{name} {_FORMATS[name](value)}"
             for name in _FORMATS
             if (value := self._numbers.get(name)) is not None
-        )
+        }
+        if "held-out" in words and self._measured_at != self._step:
+            words["held-out"] += f" at {self._measured_at:,}"
+        return "  ".join(words.values())
 
     def _left(self) -> str:
         """The time that the steps left will take at the present speed; empty where unknown."""
@@ -153,6 +162,7 @@ class _Lines:
             self._flush()
 
     def say(self, text: str) -> None:
+        self._flush()  # what came before it
         _say(text)
 
     def stop(self) -> None:

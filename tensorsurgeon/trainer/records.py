@@ -1,17 +1,22 @@
 """What a training tells while it runs: metrics on the disk and progress on the terminal."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorsurgeon.errors import OutputError
+import torch
+
+from tensorsurgeon.errors import OutputError, ResumeError
 from tensorsurgeon.trainer.evaluation import Measured
+from tensorsurgeon.trainer.fingerprint import fingerprint_of, training_digest
 from tensorsurgeon.trainer.flops import stated_peak
 from tensorsurgeon.trainer.forecast import source_text, sources_forecast, token_flops
 from tensorsurgeon.trainer.metrics import Metrics
 from tensorsurgeon.trainer.optimisation import Norms
 from tensorsurgeon.trainer.parallel import Ranks
 from tensorsurgeon.trainer.progress import TrainingProgress
+from tensorsurgeon.trainer.report.events import BaselineEvent, EvaluationEvent
+from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.setup import Setup
 from tensorsurgeon.trainer.versions import versions
 
@@ -25,6 +30,12 @@ class Recorder:
         metrics: where to; None on other ranks than the first.
         progress: likewise.
         configuration: what binds the training's checkpoints to it.
+
+    Attributes:
+        first: held-out loss before the first step; None where none was measured on the data of
+            the last.
+        last: the newest held-out loss.
+        baseline: the base model's, on the same data.
     """
 
     def __init__(
@@ -40,10 +51,16 @@ class Recorder:
         self._metrics = metrics
         self._progress = progress
         self.configuration = configuration
+        self._training = training_digest(configuration)
+        self._held_out = setup.held_out.identity if setup.held_out else ""
+        self._base_model = fingerprint_of(setup.baseline) if setup.baseline else ""
+        is_dpo = setup.run.settings.stage == "dpo"
+        self._counted, self._learned = ("pairs", "pairs") if is_dpo else ("tokens", "valid")
         self._tokens_per_step = setup.run.tokens_per_step
         self._flops = token_flops(setup)
         self._device = device_name(ranks)
-        self._peak = setup.run.settings.engine.peak_flops or stated_peak(self._device)
+        precision = str(ranks.precision).removeprefix("torch.")
+        self._peak = setup.run.settings.engine.peak_flops or stated_peak(self._device, precision)
         self._before = 0.0
         self._began = time.monotonic()
         self._norms: Norms | None = None
@@ -74,16 +91,56 @@ class Recorder:
         if self._progress is not None:
             self._progress.say(text)
 
-    def recall(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take up what earlier parts of the run have measured."""
-        for event in events:
-            if event["event"] not in ("baseline", "evaluation") or event["loss"] is None:
-                continue
-            found = Measured(loss=event["loss"], weight=event["tokens"], extras={})
-            if event["event"] == "baseline":
-                self.baseline = found
-            else:
-                self.first, self.last = self.first or found, found
+    @property
+    def _own(self) -> Metrics:
+        """The metrics, which the first rank alone has."""
+        assert self._metrics is not None
+        return self._metrics
+
+    def check_unsaved(self) -> None:
+        """Whether metrics that no checkpoint goes with may be replaced; on the first rank.
+
+        Raises:
+            ResumeError: another training has taken steps, and written them.
+        """
+        before = self._own.last_with_steps()
+        if before is None:
+            return
+        if before.get("training") != self._training:
+            what = "has the metrics of a run with other settings, and no checkpoint to go on from"
+            fix = "give the new run another folder, or begin anew here with --no-resume"
+            raise ResumeError(what, where=str(self._own.path.parent), fix=fix)
+        self.say("no checkpoint was saved before: beginning anew")
+
+    def rewind(self, step: int | None) -> float:
+        """Forget what was written after a step, as `Metrics.rewind`; on the first rank."""
+        return self._own.rewind(step)
+
+    def recall(self, *, finished: bool) -> bool:
+        """Take up the held-out losses of earlier parts of the run; on the first rank, once begun.
+
+        Those of other data, or of more or fewer samples, are no part of the curve to come; they
+        stay on record, and count on where nothing is to come.
+
+        Args:
+            finished: whether all steps are taken.
+
+        Returns:
+            Whether the base model has to be measured.
+        """
+        self.check()
+        history = History.read(self._own.path)
+        base, known = history.base, history.evaluations
+        same = not known or known[-1].data == self._held_out
+        if not same and not finished:
+            self.say("what is held out is not what it was: losses on that are no longer drawn")
+            return True
+        losses = [(event.step, found) for event in known if (found := _measured(event))]
+        self.first = dict(losses).get(0)
+        self.last = losses[-1][1] if losses else None
+        self.baseline = _measured(base) if base else None
+        own = (self._held_out, self._base_model)
+        return same and (base is None or (base.data, base.model) != own)
 
     def begin(self, *, resumed_at: int | None, seconds: float) -> None:
         """The run event; `seconds` is what earlier parts of the run took."""
@@ -110,13 +167,15 @@ class Recorder:
             peak_flops=self._peak,
             versions=versions(),
             resumed_at=resumed_at,
+            training=self._training,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
 
     def base(self, name: str, found: Measured) -> None:
         """The base model's held-out loss."""
         self.baseline = found
-        self._write("baseline", name=name, loss=found.loss, tokens=found.weight, **found.extras)
+        measured = {"tokens": found.weight, "data": self._held_out, "model": self._base_model}
+        self._write("baseline", name=name, loss=found.loss, **measured)
         self.say(f"base model {name}: held-out loss {found.loss:.4f}")
 
     def step(
@@ -124,6 +183,7 @@ class Recorder:
         *,
         step: int,
         loss: float,
+        weight: float,
         learning_rate: float,
         norms: Norms,
         seconds: float,
@@ -131,7 +191,7 @@ class Recorder:
         memory: int,
         extras: Mapping[str, float],
     ) -> None:
-        """A step was taken, or skipped."""
+        """A step was taken, or skipped; `weight` is how many labels, or pairs, its loss is of."""
         self._norms = norms
         speed = self._tokens_per_step / seconds
         used = speed * self._flops
@@ -144,6 +204,7 @@ class Recorder:
                 learning_rate=learning_rate,
                 gradient_norm=norms.total,
                 tokens=step * self._tokens_per_step,
+                **{self._learned: round(weight)},
                 tokens_per_second=speed,
                 mfu=mfu,
                 memory=memory,
@@ -162,9 +223,10 @@ class Recorder:
 
     def evaluation(self, step: int, found: Measured) -> None:
         """The held-out loss after so many steps."""
-        self.first = self.first or found
+        self.first = found if step == 0 else self.first
         self.last = found
-        self._write("evaluation", step=step, loss=found.loss, tokens=found.weight, **found.extras)
+        measured = {self._counted: found.weight, "data": self._held_out, **found.extras}
+        self._write("evaluation", step=step, loss=found.loss, **measured)
         if self._progress is not None:
             self._progress.update(step=step, held_out_loss=found.loss)
 
@@ -176,7 +238,7 @@ class Recorder:
     def seams(self, step: int, found: Sequence[Mapping[str, Any]]) -> None:
         """The inputs at the seams."""
         if found:
-            self._write("seams", step=step, seams=list(found))
+            self._write("seams", step=step, seams=list(found), data=self._held_out)
 
     def saved(self, step: int, seconds: float, nbytes: int) -> None:
         """A checkpoint of the training is complete."""
@@ -188,11 +250,16 @@ class Recorder:
 
 
 def device_name(ranks: Ranks) -> str:
-    """What computes, for people."""
+    """What computes, for people; of a processor, what each rank uses of it."""
     if ranks.device.type == "cuda":
-        import torch
-
         return torch.cuda.get_device_name(ranks.device)
-    from tensorsurgeon.processors import default_threads
+    threads = torch.get_num_threads()
+    return f"processor, {threads} thread{'s' * (threads > 1)}"
 
-    return f"processor, {max(default_threads() - 1, 1)} cores"
+
+def _measured(event: BaselineEvent | EvaluationEvent) -> Measured | None:
+    """A loss as it was measured; None where it was not finite."""
+    if event.loss is None:
+        return None
+    weight = event.tokens or getattr(event, "pairs", None) or 0
+    return Measured(loss=event.loss, weight=weight, extras={})

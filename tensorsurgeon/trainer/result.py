@@ -1,9 +1,12 @@
 """The checkpoint that comes out of a training: where it goes, and the values it gets."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from tensorsurgeon.specs import Progress, size_text
 from tensorsurgeon.trainer.export import (
     Export,
     Losses,
@@ -99,6 +102,21 @@ def write_result(
         after=recorder.last.loss if recorder.last else None,
         base=recorder.baseline.loss if recorder.baseline else None,
     )
-    write_checkpoint(export, final, values, losses=losses, overwrite=overwrite)
+    progress = telling(recorder.say, path)
+    write_checkpoint(export, final, values, losses=losses, overwrite=overwrite, progress=progress)
     recorder.say(f"wrote {path}")
     return final
+
+
+def telling(say: Callable[[str], None], path: str, *, every: float = 10.0) -> Progress:
+    """Says how much of an output is written, each time after so many seconds."""
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= every:
+            told = time.monotonic()
+            share = f"{done / max(total, 1):.0%}"
+            say(f"writing {path}: {size_text(done)} of {size_text(total)} ({share})")
+
+    return progress

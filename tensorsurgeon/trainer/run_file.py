@@ -1,57 +1,25 @@
 """The run file of a training: YAML like a recipe, every mistake told at its line and column."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic import WithJsonSchema as Schema
-from pydantic_core import PydanticCustomError
 
-from tensorsurgeon.documents import Findings, LocatedMap, kind_of, load_document, mark_at
-from tensorsurgeon.errors import Problem, RecipeError
-from tensorsurgeon.specs import parse_size
+from tensorsurgeon.documents import Findings, LocatedMap, load_document, mark_at
+from tensorsurgeon.errors import Problem, RecipeError, TensorSurgeonError
+from tensorsurgeon.trainer.counted import counted
+from tensorsurgeon.trainer.quantities import Count, Size
 
 _NEEDS = "a run file has 'model', 'folder', 'data', 'steps' or 'tokens', 'batch', 'optimizer'"
-
-
-_MOST = 10**15
-"""The largest count: of anything that is counted here, there are fewer in the world."""
-
-
-def _count(raw: Any) -> int:
-    """A whole number, also as 2e9 or 2_000_000_000."""
-    if isinstance(raw, str):
-        try:
-            raw = float(raw.replace("_", ""))
-        except ValueError:
-            raise PydanticCustomError("count", "a whole number, not text") from None
-    if isinstance(raw, bool) or not isinstance(raw, int | float) or raw % 1 != 0:
-        given = {"given": kind_of(raw) if not isinstance(raw, float) else str(raw)}
-        raise PydanticCustomError("count", "a whole number, not {given}", given)
-    if raw < 1:
-        raise PydanticCustomError("count", "at least 1, not {given}", {"given": str(raw)})
-    if raw > _MOST:
-        raise PydanticCustomError("count", "at most {most}", {"most": f"{_MOST:.0e}"})
-    return int(raw)
-
-
-def _size(raw: Any) -> int:
-    try:
-        return parse_size(raw)
-    except ValueError as error:
-        raise PydanticCustomError("size", "{error}", {"error": str(error)}) from None
 
 
 def _a_list(raw: Any) -> Any:
     """A path alone stands for a list of one source."""
     return [{"path": raw}] if isinstance(raw, str) else raw
-
-
-Count = Annotated[int, BeforeValidator(_count), Schema({"type": "number", "minimum": 1})]
-Size = Annotated[int, BeforeValidator(_size), Schema({"type": ["string", "integer"]})]
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -244,6 +212,13 @@ class RunFile(Settings):
     output: Output = Output()
     seed: int = Field(default=0, ge=0, strict=True)
 
+    @property
+    def packing(self) -> Literal["stream", "documents"]:
+        """How documents fill samples; where that is left open, only texts are cut."""
+        if self.data.packing != "auto":
+            return self.data.packing
+        return "stream" if self.stage == "pretrain" else "documents"
+
 
 FREE = frozenset(
     {"checkpoint", "log", "engine", "output", "evaluate", "folder", "guard.not_finite"}
@@ -302,6 +277,17 @@ class Run:
         error.problems = (self.problem(path, what, fix),)
         return error
 
+    @contextmanager
+    def naming(self, *path: str | int) -> Iterator[None]:
+        """Have an error of what a setting names tell where that stands."""
+        try:
+            yield
+        except TensorSurgeonError as error:
+            if not isinstance(error, RecipeError):  # which says it already
+                mark, name = mark_at(self.document, path), ".".join(map(str, path))
+                error.add_note(f"{name} at {self.path}:{mark.line}:{mark.column}")
+            raise
+
 
 def read_run(path: Path) -> Run:
     """Read a run file.
@@ -325,34 +311,62 @@ def parse_run(data: bytes, path: Path) -> Run:
     try:
         settings = RunFile.model_validate(document)
     except ValidationError as error:
-        findings.report_validation(error, document, RunFile, "the run file")
+        findings.report_validation(error, document, RunFile)
         raise RecipeError.of(findings.sorted_problems()) from None
-    _check(settings, document, findings)
+    run = Run(path=path, text=data.decode("utf-8-sig"), settings=settings, document=document)
+    _check(run, findings)
+    for place, what, fix in _idle(settings):
+        findings.report(mark_at(document, place, of_key=True), what, fix)
     if findings.problems:
         raise RecipeError.of(findings.sorted_problems())
-    text = data.decode("utf-8-sig")
-    return Run(path=path, text=text, settings=settings, document=document)
+    return run
 
 
-def _check(run: RunFile, document: LocatedMap, findings: Findings) -> None:
+def _check(run: Run, findings: Findings) -> None:
     """What no part of the file can tell by itself."""
-    if (run.steps is None) == (run.tokens is None):
-        given = "both" if run.steps is not None else "neither"
+    settings, document = run.settings, run.document
+    batch, replicas = settings.batch, settings.engine.replicate
+    if (settings.steps is None) == (settings.tokens is None):
+        given = "both" if settings.steps is not None else "neither"
         findings.report(document.mark, f"'steps' or 'tokens' must be given, and here is {given}")
-    if run.batch.sequences % (run.batch.micro * run.engine.replicate):
-        what = (
-            f"batch: {run.batch.sequences} sequences do not divide into micro-batches of "
-            f"{run.batch.micro}"
-            + (f" on {run.engine.replicate} replicas" * (run.engine.replicate > 1))
-        )
+    elif settings.schedule.warm_up >= run.steps:
+        steps = counted(settings.schedule.warm_up, "step")
+        what = f"schedule: a warm-up of {steps} fills all {run.steps:,}"
+        fix = "lower warm_up, or train for longer"
+        findings.report(mark_at(document, ["schedule", "warm_up"]), what, fix)
+    if batch.sequences % (batch.micro * replicas):
+        sequences, where = counted(batch.sequences, "sequence"), f" on {replicas} replicas"
+        what = f"batch: cannot divide {sequences} into micro-batches of {batch.micro}"
+        what += where * (replicas > 1)
         fix = "make 'sequences' a multiple of 'micro' times the number of ranks"
         findings.report(mark_at(document, ["batch"]), what, fix)
-    if run.steps is not None and run.schedule.warm_up >= run.steps:
-        what = f"schedule: a warm-up of {run.schedule.warm_up} steps fills all {run.steps}"
-        findings.report(mark_at(document, ["schedule", "warm_up"]), what)
-    if run.stage == "dpo" and run.data.packing == "stream":
+    if settings.stage == "dpo" and settings.data.packing == "stream":
         fix = "packing: documents"
         findings.report(mark_at(document, ["data", "packing"]), "pairs cannot be cut apart", fix)
+
+
+def _idle(settings: RunFile) -> Iterator[tuple[list[str], str, str]]:
+    """Settings that are given and would do nothing: place, what and fix of each.
+
+    `too_long: error` is none: it holds where documents are cut, since none is too long then.
+    """
+    stage, kind = settings.stage, settings.schedule.kind
+    for name in settings.dpo.model_fields_set if stage != "dpo" else ():
+        what = f"dpo: '{name}' does nothing in the stage '{stage}'"
+        yield ["dpo", name], what, "remove it, or set stage: dpo"
+    heeded = {"decay": ("wsd",), "final": ("wsd", "cosine")}
+    for name in settings.schedule.model_fields_set & heeded.keys():
+        if kind not in heeded[name]:
+            what = f"schedule: '{name}' does nothing in a schedule of the kind '{kind}'"
+            fix = f"remove it, or set kind: {' or '.join(heeded[name])}"
+            yield ["schedule", name], what, fix
+    if settings.data.too_long != "error" and settings.packing == "stream":
+        what = "data: 'too_long' does nothing where documents are cut as a stream"
+        yield ["data", "too_long"], what, "remove it, or set packing: documents"
+    if settings.evaluate.baseline is not None and stage == "dpo":
+        what = "evaluate: 'baseline' is not measured in the stage 'dpo'"
+        fix = "remove it; dpo: reference names the model to learn against"
+        yield ["evaluate", "baseline"], what, fix
 
 
 def json_schema() -> Mapping[str, Any]:

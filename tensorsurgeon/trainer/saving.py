@@ -2,7 +2,8 @@
 
 The order of a save, in which every step may be its last:
 
-1. Every rank copies its part of the state to the processor's memory. The training goes on.
+1. Every rank copies its part of the state to the processor's memory, the same at every save.
+   The training goes on.
 2. In a thread, every rank writes its copy to a file of its own in `step-….part` and flushes it;
    the first rank writes which tensor is where (`.metadata`), after every other has finished.
 3. The first rank flushes every file again, as DCP does it with `.metadata` before its last bytes
@@ -20,7 +21,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
@@ -59,6 +60,7 @@ from tensorsurgeon.trainer.resume import (
     remove_old,
 )
 from tensorsurgeon.trainer.saved_index import SavedReader
+from tensorsurgeon.trainer.staging import Staging, state_bytes
 from tensorsurgeon.writing import Disk
 
 State = dict[str, Any]
@@ -98,8 +100,8 @@ class _Saving:
 class Saver:
     """Saves a training, one checkpoint at a time. All ranks call its methods, in the same order.
 
-    While a save is under way there is one more copy of the state in the processor's memory, and
-    `keep` + 1 checkpoints on the disk.
+    From the first save on there is one more copy of the state in the processor's memory, until the
+    saver ends; while one is under way there are `keep` + 1 checkpoints on the disk.
 
     Args:
         folder: of the checkpoints alone; on a disk that all ranks share. Leftovers of interrupted
@@ -129,6 +131,7 @@ class Saver:
         self._run = first_rank(self._begin)
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
+        self._staging = Staging()
         self._saving: _Saving | None = None
         self._newest: int | None = None
 
@@ -138,6 +141,7 @@ class Saver:
     def __exit__(self, *_: object) -> None:
         """Let a save that is under way end; of how it ends only the disk tells."""
         self._thread.shutdown()
+        self._staging.close()
 
     def latest(self, notice: Callable[[str], None]) -> Saved | None:
         """The newest complete checkpoint, as `find_latest`; the same on all ranks."""
@@ -171,7 +175,7 @@ class Saver:
 
         Args:
             step: how many steps have been taken.
-            state: what to save.
+            state: what to save, of the same names and shapes each time.
             meta: what the training is, of JSON's own types; see `differences`.
             wait: return only when it is complete.
 
@@ -182,7 +186,8 @@ class Saver:
         if step == self._newest:
             return
         began = time.monotonic()
-        copies, meta = [_copied(state)], json.loads(json.dumps(meta))
+        meta = json.loads(json.dumps(meta))
+        copies = self._staging.copy(state)  # which no save reads any more: it was waited for
         blocked = time.monotonic() - began
         future = self._thread.submit(self._write, step, copies, meta, began, blocked)
         self._saving = _Saving(step=step, nbytes=state_bytes(state), future=future)
@@ -238,11 +243,11 @@ class Saver:
         return self._folder / f"{name_of(step)}.{self._run}.part"
 
     def _write(
-        self, step: int, copies: list[State], meta: Mapping[str, Any], began: float, blocked: float
+        self, step: int, copies: State, meta: Mapping[str, Any], began: float, blocked: float
     ) -> Written | None:
-        """Steps 2 to 5, in the thread; takes the copy, so that nobody has it any longer."""
+        """Steps 2 to 5, in the thread."""
         writer = _Writer(self._part_of(step), per_thread_copy_ahead=0)  # else waits for the GPU
-        metadata = save(copies.pop(), storage_writer=writer, process_group=self._group)
+        metadata = save(copies, storage_writer=writer, process_group=self._group)
         if not self._is_first:
             return None
         nbytes = self._publish(step, metadata, meta)
@@ -307,7 +312,8 @@ _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 def training_state(model: nn.Module, optimizer: torch.optim.AdamW) -> State:
     """Weights, moments and step counts of a training by parameter, not copied; a tied weight once.
 
-    What the run file says of the optimiser, as learning rates, is not among it.
+    What is frozen is not among it, which the model's own checkpoint has, nor what the run file says
+    of the optimiser, as learning rates.
 
     Args:
         model: whole or sharded, compiled or not: the names are the same.
@@ -315,7 +321,7 @@ def training_state(model: nn.Module, optimizer: torch.optim.AdamW) -> State:
     """
     _begin_moments(optimizer)
     weights = get_model_state_dict(model)
-    for name in _tied(model):
+    for name in _frozen(model) | _tied(model).keys():
         del weights[name]
     flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
     moments = {name: value for name, value in flat.items() if name.startswith("state.")}
@@ -325,10 +331,11 @@ def training_state(model: nn.Module, optimizer: torch.optim.AdamW) -> State:
 def restore_training_state(
     model: nn.Module, optimizer: torch.optim.AdamW, state: Mapping[str, Any]
 ) -> None:
-    """Have a training go on from its `training_state`; the optimiser's groups stay as they are."""
+    """Have a training go on from its `training_state`; what that has not stays as it is."""
     _begin_moments(optimizer)
-    tied = {name: state["model"][first] for name, first in _tied(model).items()}
-    set_model_state_dict(model, {**state["model"], **tied})
+    weights = {**get_model_state_dict(model), **state["model"]}
+    tied = {name: weights[first] for name, first in _tied(model).items()}
+    set_model_state_dict(model, {**weights, **tied})
     flat = get_optimizer_state_dict(model, optimizer, options=_FLAT)
     set_optimizer_state_dict(model, optimizer, {**flat, **state["optimizer"]}, options=_FLAT)
 
@@ -362,30 +369,21 @@ def _tied(model: nn.Module) -> dict[str, str]:
     """Each further name of a parameter that has several, and its first."""
     first: dict[int, str] = {}
     tied: dict[str, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        plain = name.replace("_orig_mod.", "")  # of what is compiled
+    for plain, parameter in _named(model):
         if (found := first.setdefault(id(parameter), plain)) != plain:
             tied[plain] = found
     return tied
 
 
-def state_bytes(state: Any) -> int:
-    """Bytes of all tensors of a state, of all ranks together."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.itemsize
-    inside = state.values() if isinstance(state, Mapping) else state
-    return sum(map(state_bytes, inside)) if isinstance(state, Mapping | list | tuple) else 0
+def _frozen(model: nn.Module) -> set[str]:
+    """Every name of what is not trained."""
+    return {name for name, parameter in _named(model) if not parameter.requires_grad}
 
 
-def _copied(state: Any) -> Any:
-    """The same in the processor's memory; this rank's part of a DTensor, without its padding."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: _copied(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(map(_copied, state))
-    return state
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by the names that states have, each of its names."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        yield name.replace("_orig_mod.", ""), parameter  # of what is compiled
 
 
 def _cause(error: BaseException) -> OSError:

@@ -1,6 +1,6 @@
 """The seams of a grown model: how unlike its accustomed input a layer there gets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -51,12 +51,52 @@ def find_seams(layer_map: Sequence[LayerOfMap]) -> tuple[Seam, ...]:
     return tuple(found)
 
 
+def measurable(seams: Sequence[Seam], base_names: Collection[str]) -> tuple[Seam, ...]:
+    """Those seams of which a model at hand tells what the layer is accustomed to.
+
+    Args:
+        seams: of the model that is trained.
+        base_names: what the surgery calls the base model; none where there is none, or where that
+            is no model of the surgery's.
+    """
+    return tuple(s for s in seams if s.twin is not None or s.original[0] in base_names)
+
+
+def left_out(
+    layer_map: Sequence[LayerOfMap], seams: Sequence[Seam], measured: Sequence[Seam]
+) -> Iterator[str]:
+    """What to tell of the seams that are not measured, and what would help.
+
+    Args:
+        layer_map: of the model that is trained.
+        seams: of layers of one source layer each.
+        measured: those of them that are measured.
+    """
+    missing: dict[str, list[int]] = {}
+    for seam in seams:
+        if seam not in measured:
+            missing.setdefault(seam.original[0], []).append(seam.layer)
+    for source, layers in missing.items():
+        yield (
+            f"the report leaves out {_named(layers)}: only the model '{source}' of the recipe "
+            "tells what is usual there; evaluate: baseline can name its folder"
+        )
+    if merged := [i for i, entry in enumerate(layer_map) if entry.seam and len(entry.sources) > 1]:
+        yield f"the report leaves out {_named(merged)}: no model tells what is usual after a merge"
+
+
+def _named(layers: Sequence[int]) -> str:
+    numbers = ", ".join(map(str, layers))
+    return f"the seam{'s' * (len(layers) > 1)} at layer{'s' * (len(layers) > 1)} {numbers}"
+
+
 class SeamProbe:
     """Compares the inputs at the seams with what they are accustomed to, on the same tokens.
 
     Args:
-        seams: of the model that is trained.
-        batches: this rank's tokens, on the device; as many batches on every rank.
+        seams: those to compare: each has a twin, or its original is in the base model.
+        batches: this rank's tokens, on the device; as many batches on every rank, and in one of
+            them a label.
     """
 
     def __init__(self, seams: Sequence[Seam], batches: Sequence[Batch]) -> None:
@@ -76,10 +116,12 @@ class SeamProbe:
 
     def remember_base(self, learner: Learner, layers: nn.ModuleList) -> None:
         """The same from the base model, for seams that have no twin."""
-        missing = {s.layer: s.original[1] for s in self._seams if s.twin is None}
-        self._keep(learner, layers, {k: v for k, v in missing.items() if v < len(layers)})
+        missing = {seam.layer: seam.original[1] for seam in self._seams if seam.twin is None}
+        self._keep(learner, layers, missing)
 
     def _keep(self, learner: Learner, layers: nn.ModuleList, wanted: Mapping[int, int]) -> None:
+        if not wanted:
+            return
         inputs = self._inputs(learner, layers, set(wanted.values()))
         self._accustomed |= {seam: inputs[layer].cpu() for seam, layer in wanted.items()}
 
@@ -98,12 +140,9 @@ class SeamProbe:
         self, learner: Learner, layers: nn.ModuleList, ranks: Ranks
     ) -> list[dict[str, Any]]:
         """Of each seam the mean cosine and the ratio of the mean norms, over all ranks' tokens."""
-        known = [seam for seam in self._seams if seam.layer in self._accustomed]
-        if not known:
-            return []
-        inputs = self._inputs(learner, layers, {seam.layer for seam in known})
-        sums = torch.zeros(len(known), 4, dtype=torch.float64, device=ranks.device)
-        for row, seam in zip(sums, known, strict=True):
+        inputs = self._inputs(learner, layers, {seam.layer for seam in self._seams})
+        sums = torch.zeros(len(self._seams), 4, dtype=torch.float64, device=ranks.device)
+        for row, seam in zip(sums, self._seams, strict=True):
             was, now = self._accustomed[seam.layer].to(ranks.device), inputs[seam.layer]
             cosine = nn.functional.cosine_similarity(now, was, dim=-1)
             row[0], row[1], row[2] = cosine.sum(), now.norm(dim=-1).sum(), was.norm(dim=-1).sum()
@@ -116,7 +155,7 @@ class SeamProbe:
                 "cosine": row[0] / row[3],
                 "norm_ratio": row[1] / row[2],
             }
-            for seam, row in zip(known, sums.tolist(), strict=True)
+            for seam, row in zip(self._seams, sums.tolist(), strict=True)
         ]
 
 

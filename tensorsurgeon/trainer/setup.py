@@ -1,5 +1,6 @@
 """Everything that is known of a training before its first step, and every mistake in it found."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 from tensorsurgeon.checkpoint import Checkpoint, open_checkpoint
 from tensorsurgeon.errors import DataError, TrainingError
 from tensorsurgeon.trainer.attention import check_packable, choose_attention
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.data import (
     Dataset,
     HeldOut,
@@ -20,9 +22,8 @@ from tensorsurgeon.trainer.data import (
     open_tokens,
     tokenizer_digest,
 )
-from tensorsurgeon.trainer.data.packing import Packing
 from tensorsurgeon.trainer.groups import Parameter, Treatment, assign, first_trained
-from tensorsurgeon.trainer.layer_map import LayerOfMap, read_layer_map
+from tensorsurgeon.trainer.layer_map import LayerOfMap, names_in_surgery, read_layer_map
 from tensorsurgeon.trainer.model import LanguageModel, build_model, read_model_config
 from tensorsurgeon.trainer.parallel import choose_precision
 from tensorsurgeon.trainer.run_file import Engine, Run
@@ -42,6 +43,7 @@ class Setup:
         data: what is learned from.
         held_out: what the loss is measured on; None where nothing is held out.
         baseline: the base model, whose loss is measured on the same; None without one.
+        base_names: what the surgery calls it; nothing where none of the layers are from it.
         reference: what preferences are learned against; None where that is the model itself.
     """
 
@@ -54,6 +56,7 @@ class Setup:
     data: Dataset
     held_out: "HeldOutData | None"
     baseline: Checkpoint | None
+    base_names: frozenset[str]
     reference: Checkpoint | None
 
     @cached_property
@@ -87,8 +90,9 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     settings = run.settings
     check_batch(run, ranks)
     _check_folder(run)
-    checkpoint = open_checkpoint(run.beside(settings.model))
-    model = open_model(checkpoint, settings.engine, device)
+    with run.naming("model"):
+        checkpoint = open_checkpoint(run.beside(settings.model))
+        model = open_model(checkpoint, settings.engine, device)
     most = getattr(model.config, "max_position_embeddings", None)
     length = settings.data.sequence_length
     if isinstance(most, int) and length > most:
@@ -100,6 +104,7 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
     for name, parameter in model.parameters():
         parameter.requires_grad_(not treatments[name].frozen)
     data, held_out = open_data(run, checkpoint.path, model.vocabulary)
+    baseline = _open_baseline(run, checkpoint, model, layer_map, held_out)
     return Setup(
         run=run,
         checkpoint=checkpoint,
@@ -109,7 +114,8 @@ def set_up(run: Run, *, device: torch.device, ranks: int) -> Setup:
         treatments=treatments,
         data=data,
         held_out=held_out,
-        baseline=_open_baseline(run, checkpoint, model, layer_map, held_out),
+        baseline=baseline,
+        base_names=names_in_surgery(baseline, checkpoint) if baseline else frozenset(),
         reference=_open_reference(run, checkpoint, data, held_out),
     )
 
@@ -178,10 +184,11 @@ def _open_other(
         CheckpointError: it cannot be read.
         RecipeError: the tokens would mean something else to it.
     """
-    other = open_checkpoint(run.beside(path))
+    with run.naming(*place):
+        other = open_checkpoint(run.beside(path))
+        config = read_model_config(other.path).get_text_config()
     if tokenizer_digest(other.path) != tokenizer_digest(checkpoint.path):
         raise run.error(place, f"{path} has another tokenizer than the model")
-    config = read_model_config(other.path).get_text_config()
     largest = max(shards.index.largest_token for shards in read)
     if config.vocab_size <= largest:
         what = f"{path} has {config.vocab_size} rows of embeddings, and the data token {largest}"
@@ -197,13 +204,13 @@ def check_batch(run: Run, ranks: int) -> None:
     """
     batch, replicas = run.settings.batch, run.settings.engine.replicate
     if ranks % replicas:
-        what = f"{ranks} rank{'s' * (ranks > 1)} do not divide into {replicas} replicas"
+        what = f"cannot divide {counted(ranks, 'rank')} into {replicas} replicas"
         raise run.error(["engine", "replicate"], what)
     if batch.sequences % (batch.micro * ranks):
         raise run.error(
             ["batch"],
-            f"{batch.sequences} sequences do not divide into micro-batches of {batch.micro} on "
-            f"{ranks} rank{'s' * (ranks > 1)}",
+            f"cannot divide {counted(batch.sequences, 'sequence')} into micro-batches of "
+            f"{batch.micro} on {counted(ranks, 'rank')}",
             f"make 'sequences' a multiple of {batch.micro * ranks}",
         )
 
@@ -261,7 +268,8 @@ def open_data(run: Run, model: Path, vocabulary: int) -> "tuple[Dataset, HeldOut
     kind = {"pretrain": "text", "sft": "sft", "dpo": "preference"}[run.settings.stage]
 
     def opened(path: str, place: Sequence[str | int]) -> TokenShards:
-        shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
+        with run.naming(*place):
+            shards = open_tokens(run.beside(path), tokenizer_digest=digest, vocabulary=vocabulary)
         if shards.index.kind != kind:
             fix = f"prepare them with --format for the stage '{run.settings.stage}'"
             raise run.error(place, f"{path} holds {shards.index.kind}, not {kind}", fix)
@@ -275,25 +283,17 @@ def open_data(run: Run, model: Path, vocabulary: int) -> "tuple[Dataset, HeldOut
         )
         for index, source in enumerate(settings.train)
     ]
-    packing = packing_of(run)
     data = Dataset(
         sources,
         sequence_length=settings.sequence_length,
         seed=run.settings.seed,
-        packing=packing,
+        packing=run.settings.packing,
         too_long=settings.too_long,
     )
     if settings.held_out is None:
         return data, None
     held_out = opened(settings.held_out, ["data", "held_out"])
     return data, HeldOutData.read(run, held_out)
-
-
-def packing_of(run: Run) -> Packing:
-    """How documents fill samples."""
-    if run.settings.data.packing != "auto":
-        return run.settings.data.packing
-    return "stream" if run.settings.stage == "pretrain" else "documents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +308,12 @@ class HeldOutData:
     shards: TokenShards
     samples: tuple[Sample, ...]
 
+    @property
+    def identity(self) -> str:
+        """What tells it from other data, and from more or less of the same, in a run's samples."""
+        parts = f"{self.shards.identity} {len(self.samples)}"
+        return hashlib.sha256(parts.encode()).hexdigest()
+
     @classmethod
     def read(cls, run: Run, shards: TokenShards) -> "HeldOutData":
         """Samples of held-out shards; documents of one kind often lie together."""
@@ -316,7 +322,7 @@ class HeldOutData:
         chosen = [index * len(every) // count for index in range(count)]
         samples = tuple(map(every.sample, chosen))
         if not any((sample.labels >= 0).any() for sample in samples):
-            what = f"has nothing to predict in the {count} samples that are measured"
+            what = f"has nothing to predict in the {counted(count, 'sample')} to be measured"
             fix = "raise evaluate: sequences, or prepare more tokens"
             raise DataError(what, where=str(shards.folder), fix=fix)
         return cls(shards=shards, samples=samples)
@@ -327,6 +333,6 @@ def all_samples(run: Run, shards: TokenShards) -> HeldOut:
     return HeldOut(
         shards,
         sequence_length=run.settings.data.sequence_length,
-        packing=packing_of(run),
+        packing=run.settings.packing,
         too_long=run.settings.data.too_long,
     )

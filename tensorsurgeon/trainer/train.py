@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tensorsurgeon.checkpoint import Checkpoint
 from tensorsurgeon.errors import Problem, ResumeError
-from tensorsurgeon.trainer.data import TokenShards
+from tensorsurgeon.trainer.data import IGNORED, TokenShards
 from tensorsurgeon.trainer.evaluation import Measured, evaluate, shares
 from tensorsurgeon.trainer.export import Export
 from tensorsurgeon.trainer.fingerprint import fingerprint_of
 from tensorsurgeon.trainer.learner import Learner, make_learner
 from tensorsurgeon.trainer.loop import Loop
-from tensorsurgeon.trainer.metrics import Metrics, read_metrics
+from tensorsurgeon.trainer.metrics import Metrics
 from tensorsurgeon.trainer.model import LanguageModel
 from tensorsurgeon.trainer.objectives import NextToken, Objective, Preferred
 from tensorsurgeon.trainer.parallel import Ranks, joined
@@ -39,9 +39,10 @@ from tensorsurgeon.trainer.resume import (
     held,
     name_of,
 )
+from tensorsurgeon.trainer.room import check_room
 from tensorsurgeon.trainer.run_file import FREE, Run, RunFile
 from tensorsurgeon.trainer.saving import Saver, Written, restore_training_state, training_state
-from tensorsurgeon.trainer.seams import SeamProbe, find_seams
+from tensorsurgeon.trainer.seams import SeamProbe, find_seams, left_out, measurable
 from tensorsurgeon.trainer.setup import Setup, open_model, set_up
 from tensorsurgeon.writing import Disk
 
@@ -49,7 +50,7 @@ METRICS_NAME = "metrics.jsonl"
 REPORT_NAME = "report.html"
 
 _PROBED = 4
-"""Held-out samples that the seams are looked at with; what goes into them there is kept."""
+"""Samples that the seams are looked at with; what goes into the layers there is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class Outcome:
         step: how many it has taken.
         path: the checkpoint that came out; None without one.
         report: the report's file.
-        first: held-out loss before the first step; None where nothing was measured.
+        first: held-out loss before the first step; None where none was measured, or on other data.
         last: held-out loss after the last.
     """
 
@@ -79,7 +80,7 @@ def train(
     """Train what a run file says, from where an interrupted run of it stopped.
 
     Every rank calls it. What is in the run's folder is replaced only where a training of the same
-    settings left it.
+    settings left it, or where it shall begin anew.
 
     Args:
         run: the run file.
@@ -91,11 +92,13 @@ def train(
         TensorSurgeonError: whatever keeps it from beginning or going on; on all ranks.
     """
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined(run.settings.engine))
+        with run.naming("engine"):
+            ranks = stack.enter_context(joined(run.settings.engine))
         setup = set_up(run, device=ranks.device, ranks=ranks.size)
         folder = run.folder / "checkpoints"
         finished = resume and first_rank(lambda: _is_finished(folder, run.steps))
         export = check_output(setup, overwrite=overwrite, finished=finished)
+        first_rank(lambda: check_room(setup))
         stack.enter_context(held(run.folder))
         progress = None
         if ranks.is_first:
@@ -110,7 +113,9 @@ def train(
         saved = saver.latest(recorder.say)
         if saved is not None:
             _check_same(run, saved, recorder.configuration)
-        loop = _make_loop(setup, ranks, saver, saved, recorder, metrics)
+        elif resume:
+            first_rank(recorder.check_unsaved)
+        loop = _make_loop(setup, ranks, saver, saved, recorder)
         with _signals(loop):
             loop.carry_on()
             loop.save(wait=True)
@@ -155,13 +160,14 @@ def _make_loop(
     saver: Saver,
     saved: Saved | None,
     recorder: Recorder,
-    metrics: Metrics | None,
 ) -> Loop:
     """The loop, where the run begins or goes on."""
-    seconds = first_rank(lambda: _rewind(setup.run, metrics, saved, recorder))
-    recorder.begin(resumed_at=saved.step if saved else None, seconds=seconds)
-    probe = _make_probe(setup, ranks)
-    _measure_base(setup, ranks, recorder, probe, fresh=saved is None)
+    step = saved.step if saved else None
+    seconds = first_rank(lambda: recorder.rewind(step))
+    recorder.begin(resumed_at=step, seconds=seconds)
+    wanted = first_rank(lambda: recorder.recall(finished=step == setup.run.steps))
+    probe = _make_probe(setup, ranks, recorder)
+    _measure_base(setup, ranks, recorder, probe, wanted=wanted)
     gc.collect()  # sharded modules hold each other
     engine = setup.run.settings.engine
     learner = make_learner(
@@ -177,16 +183,9 @@ def _make_loop(
         saver.load(saved, state)
         restore_training_state(learner, loop.optimizer, state)
         loop.take_up(saved.step, saved.meta["guard"])
-        recorder.say(f"going on from step {saved.step}")
+        finished = saved.step == setup.run.steps
+        recorder.say("all steps are taken" if finished else f"going on from step {saved.step}")
     return loop
-
-
-def _rewind(run: Run, metrics: Metrics | None, saved: Saved | None, recorder: Recorder) -> float:
-    """Forget what was measured after the step that is gone on from; the seconds until then."""
-    assert metrics is not None
-    seconds = metrics.rewind(saved.step if saved else None)
-    recorder.recall(read_metrics(run.folder / METRICS_NAME))
-    return seconds
 
 
 def _objectives(setup: Setup, ranks: Ranks, learner: Learner) -> tuple[Objective, Objective]:
@@ -220,27 +219,39 @@ def _frozen_learner(
     return make_learner(model, checkpoint, ranks, engine), model
 
 
-def _make_probe(setup: Setup, ranks: Ranks) -> SeamProbe | None:
-    """A look at the seams on a few held-out samples; None where there is nothing to look at."""
+def _make_probe(setup: Setup, ranks: Ranks, recorder: Recorder) -> SeamProbe | None:
+    """A look at the seams on a few samples; None where there is nothing to look at.
+
+    They are held-out ones, or, where nothing is held out, the first that are learned from.
+    """
     seams = find_seams(setup.layer_map)
-    if not seams or setup.held_out is None:
+    measured = measurable(seams, setup.base_names)
+    for text in left_out(setup.layer_map, seams, measured):
+        recorder.say(text)
+    if not measured:
         return None
-    samples = setup.held_out.samples[:_PROBED]
-    return SeamProbe(seams, [batch.to(ranks.device) for batch in shares(samples, ranks, 1)])
+    if setup.held_out is not None:
+        samples = setup.held_out.samples
+    else:
+        samples = tuple(setup.data.sample(index) for index in range(_PROBED))
+    chosen = [sample for sample in samples if (sample.labels != IGNORED).any()][:_PROBED]
+    if not chosen:
+        return None
+    return SeamProbe(measured, [batch.to(ranks.device) for batch in shares(chosen, ranks, 1)])
 
 
 def _measure_base(
-    setup: Setup, ranks: Ranks, recorder: Recorder, probe: SeamProbe | None, *, fresh: bool
+    setup: Setup, ranks: Ranks, recorder: Recorder, probe: SeamProbe | None, *, wanted: bool
 ) -> None:
-    """The base model's loss on the held-out samples, and what its layers get at the seams."""
-    settings, base = setup.run.settings, setup.baseline
-    wanted = fresh or (probe is not None and probe.needs_base)
-    if base is None or setup.held_out is None or settings.stage == "dpo" or not wanted:
+    """What the base model's layers get at the seams; its held-out loss where it is wanted."""
+    base, held_out = setup.baseline, setup.held_out
+    compared = probe is not None and probe.needs_base
+    if base is None or held_out is None or not (wanted or compared):
         return
     learner, model = _frozen_learner(setup, ranks, base)
-    if fresh:
-        samples = setup.held_out.samples
-        found = evaluate(learner, samples, NextToken(), ranks, settings.batch.micro)
+    if wanted:
+        micro = setup.run.settings.batch.micro
+        found = evaluate(learner, held_out.samples, NextToken(), ranks, micro)
         recorder.base(base.path.name, found)
     if probe is not None:
         probe.remember_base(learner, model.layers)
@@ -315,6 +326,8 @@ def _finish(
     path = None
     if not number:
         path = write_result(setup, export, recorder, overwrite=overwrite)
+    else:
+        recorder.say(f"stopped after step {loop.step}, which is saved: the same command goes on")
     recorder.end(loop.step, "terminated" if number else "finished")
     report = run.folder / REPORT_NAME
     if ranks.is_first:

@@ -80,10 +80,14 @@ def main() -> None:
 
 
 def is_as_wanted(row: dict[str, Any]) -> bool:
-    """Whether the device was used as well as it should be, and its memory foretold within 10%."""
+    """Whether the device was used as well as it should be, and its memory foretold within 10%.
+
+    On a device whose peak is not known, nobody can tell: it is not.
+    """
     if row["wanted"] is None:
         return True
-    return row["mfu"] >= row["wanted"] and abs(row["forecast"] / row["memory"] - 1) <= 0.1
+    used = row["mfu"] is not None and row["mfu"] >= row["wanted"]
+    return used and abs(row["forecast"] / row["memory"] - 1) <= 0.1
 
 
 def measure(job: Job, folder: Path, device: str) -> dict[str, Any]:

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.bench_train.__main__ import is_as_wanted
+
 
 def test_a_rehearsal_measures_speed_memory_and_forecast(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench_train", "--rehearse", "--folder", str(tmp_path)]
@@ -15,3 +19,14 @@ def test_a_rehearsal_measures_speed_memory_and_forecast(tmp_path: Path) -> None:
     assert row["forecast"] > 0
     assert row["mfu"] is None
     assert f"| {row['job']} |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("mfu", "forecast", "wanted"),
+    [(0.45, 90, True), (0.45, 111, False), (0.44, 100, False), (None, 100, False)],
+)
+def test_bars_are_of_utilisation_and_of_the_forecast(
+    mfu: float | None, forecast: int, wanted: bool
+) -> None:
+    row = {"mfu": mfu, "wanted": 0.45, "forecast": forecast, "memory": 100}
+    assert is_as_wanted(row) is wanted

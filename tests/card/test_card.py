@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from tensorsurgeon import __version__, api
 from tensorsurgeon.card import card_files
 from tensorsurgeon.checkpoint import License, Repo
+from tensorsurgeon.documents.scalars import quoted_scalar
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.plan import Plan
 from tensorsurgeon.recipe import parse_recipe
-from tensorsurgeon.recipe.portable import quoted_scalar
 from tensorsurgeon.specs import LayerOrigin, SourceLayer
 from tests.card.conftest import card_of, give_license, own_files
 from tests.card.names import evil_names

@@ -9,7 +9,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from ruamel.yaml import YAML
 
-from tensorsurgeon.card.escaping import code, fence, front_matter, heading, repo_link, xml_text
+from tensorsurgeon.card.escaping import xml_text
+from tensorsurgeon.documents.markdown import code, fence, front_matter, heading, repo_link
 from tests.card.names import evil_names
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tensorsurgeon.documents.portable import is_local, portable_path
 from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source, parse_recipe
-from tensorsurgeon.recipe.portable import is_local, portable_path, portable_text
+from tensorsurgeon.recipe.portable import portable_text
 from tests.card.names import evil_names
 
 CASES = {

@@ -156,7 +156,7 @@ EXPRESSIONS = {
     ),
     "a negative number of layers to remove": (
         "{depth_up_scale: {model: {linear: {models: [a, b]}}, remove: ▸-1}}",
-        "'depth_up_scale': remove: must be greater than or equal to 0",
+        "'depth_up_scale': remove: at least 0, not -1",
     ),
     "all layers removed": (
         "{▸depth_up_scale: {model: {linear: {models: [a, b]}}, remove: 2}}",
@@ -164,7 +164,7 @@ EXPRESSIONS = {
     ),
     "truth for a number of layers": (
         "{depth_up_scale: {model: {linear: {models: [a, b]}}, remove: ▸true}}",
-        "'depth_up_scale': remove: must be a valid integer",
+        "'depth_up_scale': remove: a whole number, not true or false",
     ),
     "more layers between copies than there are": (
         "{▸block_expansion: {model: {linear: {models: [a, b]}}, every: 3}}",
@@ -267,11 +267,11 @@ RECIPES = {
     ),
     "a seed that is truth": (
         "models: {a: ./a}\nresult: a\nseed: ▸true\n",
-        "the recipe: seed: must be a valid integer",
+        "the recipe: seed: a whole number, not true or false",
     ),
     "a negative seed": (
         "models: {a: ./a}\nresult: a\nseed: ▸-1\n",
-        "the recipe: seed: must be greater than or equal to 0",
+        "the recipe: seed: at least 0, not -1",
     ),
 }
 

@@ -42,9 +42,15 @@ def make_package(folder: Path, name: str, files: dict[str, bytes]) -> None:
     subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
 
 
-def corpus(folder: Path, *packages: str, code: int = 0, path: str | None = None) -> str:
+def corpus(
+    folder: Path,
+    *packages: str,
+    code: int = 0,
+    path: str | None = None,
+    name: str = "corpus.jsonl",
+) -> str:
     """Runs the script on packages that are here already; what it says."""
-    output, keep = str(folder / "corpus.jsonl"), ("--downloads", str(folder))
+    output, keep = str(folder / name), ("--downloads", str(folder))
     done = subprocess.run(
         [sys.executable, "recipes/corpus.py", output, "--packages", *packages, *keep],
         cwd=ROOT,
@@ -199,3 +205,10 @@ def test_damaged_package_is_an_error_and_leaves_nothing(data: bytes, tmp_path: P
     assert said.startswith("error: dpkg-deb -f: ")
     assert "\n  fix: remove that file" in said
     assert [path.name for path in tmp_path.iterdir()] == ["book_1.0_all.deb"]
+
+
+def test_the_folder_of_the_corpus_is_made(tmp_path: Path) -> None:
+    make_package(tmp_path, "book", {"a.html": paragraphs("it").encode()})
+    corpus(tmp_path, "book", name="models/training/corpus.jsonl")
+    assert documents(tmp_path / "models" / "training")
+    assert (tmp_path / "models" / "training" / "corpus.summary.json").exists()

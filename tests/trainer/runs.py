@@ -93,8 +93,10 @@ def write_run(path: Path, model: Path, tokens: tuple[Path, Path], **changes: Any
         nested = isinstance(value, Mapping) and key in settings
         settings[key] = {**settings[key], **value} if nested else value
     path.parent.mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    yaml.width = 10_000  # a long path stays on its line
     with path.open("w") as file:
-        YAML().dump({key: value for key, value in settings.items() if value is not None}, file)
+        yaml.dump({key: value for key, value in settings.items() if value is not None}, file)
     return path
 
 

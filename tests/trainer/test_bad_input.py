@@ -67,7 +67,7 @@ IN_RUN_FILE: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "micro-batches": (
         {"batch": {"sequences": 5, "micro": 2}},
-        "batch: 5 sequences do not divide into micro-batches of 2",
+        "batch: cannot divide 5 sequences into micro-batches of 2",
         "make 'sequences' a multiple of 'micro' times the number of ranks",
     ),
     "sft-of-text": (
@@ -104,7 +104,7 @@ def test_batch_that_does_not_divide_by_the_ranks_is_told_on_each(trainer: Traine
     ]
     for done in [rank.wait() for rank in ranks]:
         assert done.returncode == 3, done.stderr
-        assert "batch: 3 sequences do not divide into micro-batches of 1 on 2 ranks" in done.stderr
+        assert "batch: cannot divide 3 sequences into micro-batches of 1 on 2 ranks" in done.stderr
         assert "\n  fix: make 'sequences' a multiple of 2\n" in done.stderr
 
 
@@ -200,7 +200,7 @@ def test_held_out_samples_without_anything_to_predict_are_refused(trainer: Train
     shards = trainer.shards([*ONE_TOKEN, ([5, 6], None)])
     trainer.refused(
         10,
-        f"{shards}: has nothing to predict in the 1 samples that are measured",
+        f"{shards}: has nothing to predict in the 1 sample to be measured",
         "\n  fix: raise evaluate: sequences, or prepare more tokens",
         tokens=(trainer.tokens[0], shards),
         evaluate={"sequences": 1},
@@ -213,15 +213,19 @@ def test_folder_without_shards_is_refused(place: int, trainer: Trainer) -> None:
     tokens[place] = trainer.folder / "none"
     trainer.refused(
         10,
-        f"{trainer.folder}/none: holds no token shards",
-        "\n  fix: 'tensorsurgeon train prepare' makes them of texts",
+        f"{trainer.folder}/none: there is no such folder",
+        "\n  fix: 'tensorsurgeon train prepare' makes token shards of texts",
+        f"{('data.train.0.path', 'data.held_out')[place]} at {trainer.run}:{4 + place}:",
         tokens=(tokens[0], tokens[1]),
     )
 
 
 def test_folder_without_a_model_is_refused(trainer: Trainer) -> None:
     trainer.refused(
-        5, f"{trainer.folder}/none: there is no such folder", model=trainer.folder / "none"
+        5,
+        f"{trainer.folder}/none: there is no such folder",
+        f"model at {trainer.run}:1:8",
+        model=trainer.folder / "none",
     )
 
 
@@ -255,6 +259,7 @@ def test_gpu_that_is_asked_for_and_not_there_is_told(trainer: Trainer) -> None:
     trainer.refused(
         10,
         "there is no GPU here",
+        f"engine at {trainer.run}:",
         "\n  fix: engine: device: cpu trains on the processor",
         engine={"device": "cuda"},
         env={"CUDA_VISIBLE_DEVICES": ""},

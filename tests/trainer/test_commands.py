@@ -68,6 +68,7 @@ def run_file(tmp_path: Path) -> Path:
         (["schema"], 0),
         (["run", "--help"], 0),
         (["prepare", "--help"], 0),
+        (["check", "--help"], 0),
         (["report", "--help"], 0),
         (["--dryrun", "run.yaml"], 2),
         (["shcema"], 2),
@@ -105,7 +106,8 @@ def test_schema_is_json_schema_and_says_what_each_setting_is(run_cli: RunCli) ->
 
 def test_help_names_the_commands_and_every_option_of_a_run(run_cli: RunCli) -> None:
     general = run_cli("train", "--help").stdout
-    assert all(f"\n  {name} " in general for name in ("prepare", "report", "run", "schema"))
+    commands = ("check", "prepare", "report", "run", "schema")
+    assert all(f"\n  {name} " in general for name in commands)
     options = run_cli("train", "run", "--help").stdout
     for option in ("--dry-run", "--ranks", "--json", "--no-resume", "--overwrite", "--quiet"):
         assert option in options

@@ -1,29 +1,22 @@
-"""What `--dry-run` tells, against formulae, autograd and what it must not take."""
+"""What `--dry-run` tells, against formulae and what it must not take."""
 
 import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig
 
-from tensorsurgeon.trainer.activations import layer_activations
-from tensorsurgeon.trainer.parallel import _recompute
-from tensorsurgeon.trainer.run_file import read_run
-from tensorsurgeon.trainer.setup import set_up
+from tensorsurgeon.trainer.parallel import choose_precision
 from tests.cli.checkpoints import entry, shard_bytes
 from tests.conftest import ROOT
 from tests.trainer.data.tokens import make_tokenizer
-from tests.trainer.runs import LENGTH, environment, tiny_llama, write_run
+from tests.trainer.runs import LENGTH, environment, write_run
 from tests.trainer.warm import Warm, warm
 
 Tokens = tuple[Path, Path]
@@ -100,7 +93,8 @@ def test_what_is_frozen_has_neither_gradients_nor_moments(dry_run: DryRun) -> No
     # Outside the layers there are, for the embeddings and the loss, three hidden states.
     outside = 3 * 2 * LENGTH * 32 * 4
     kept, of_it = plain["memory"]["activations"], found["memory"]["activations"]
-    assert of_it - outside == (kept - outside) // 2
+    # The first layer with gradients need not keep what its input's would be made of.
+    assert 0.9 < (of_it - outside) / ((kept - outside) / 2) <= 1
 
 
 @pytest.mark.parametrize(("ranks", "replicate", "shards"), [(2, 1, 2), (4, 2, 2), (3, 3, 1)])
@@ -125,26 +119,22 @@ def test_recomputation_keeps_less_the_more_is_computed_again(dry_run: DryRun) ->
     assert none > selective > full > 0
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compiled_layers_are_told_to_keep_less(device: str, dry_run: DryRun) -> None:
+    off, auto, on = (
+        dry_run(engine={"device": device, "compile": kind})["memory"]["activations"]
+        for kind in ("off", "auto", "on")
+    )
+    assert on < 0.8 * off
+    assert auto == (on if device == "cuda" else off)
+
+
 def test_activations_grow_with_the_tokens_of_a_micro_batch(dry_run: DryRun) -> None:
     one = dry_run(batch={"micro": 1})["memory"]["activations"]
     two = dry_run(batch={"micro": 2})["memory"]["activations"]
     half = dry_run(batch={"micro": 2}, data={"sequence_length": LENGTH // 2})
     assert two == pytest.approx(2 * one, rel=0.01)
     assert half["memory"]["activations"] == one
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_flops_are_six_n_and_twelve_ldt_for_each_token(
-    tied: bool, dry_run: DryRun, tmp_path: Path
-) -> None:
-    model = tiny_llama(tmp_path / "model", layers=3, tie_word_embeddings=tied)
-    found = dry_run(model=model, steps=5)
-    multiplied = EMBEDDINGS + 3 * LAYER + NORM  # of two tables, one is only looked up
-    assert found["parameters"] == multiplied + (0 if tied else EMBEDDINGS)
-    assert found["tokens"] == 5 * 4 * LENGTH
-    assert found["steps"] == 5
-    a_token = 6 * multiplied + 12 * 3 * 32 * LENGTH
-    assert found["flops"] == a_token * found["tokens"]
 
 
 def test_data_are_told_as_often_as_they_are_seen(dry_run: DryRun) -> None:
@@ -172,6 +162,17 @@ def test_forecast_for_a_gpu_needs_none(dry_run: DryRun) -> None:
     assert there["memory"]["activations"] < here["memory"]["activations"]
 
 
+def test_bfloat16_that_a_gpu_only_emulates_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    for native in (False, True):
+
+        def supported(including_emulation: bool = True, native: bool = native) -> bool:
+            return native or including_emulation
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        assert choose_precision("auto", gpu) == (torch.bfloat16 if native else torch.float32)
+
+
 def test_dry_run_finds_what_would_keep_the_training_from_beginning(
     dry_run: DryRun, tmp_path: Path
 ) -> None:
@@ -187,6 +188,29 @@ def test_dry_run_finds_what_would_keep_the_training_from_beginning(
     done = dry_run.command.run(run, "--dry-run", "--ranks", "3")
     assert done.returncode == 3
     assert "on 3 ranks\n  fix: make 'sequences' a multiple of 6" in done.stderr
+
+
+def test_dry_run_refuses_an_output_that_the_training_would_refuse(
+    dry_run: DryRun, tmp_path: Path
+) -> None:
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "config.json").write_text("{}")
+    output = {"path": "./trained"}
+    run = write_run(tmp_path / "run.yaml", dry_run.model, dry_run.tokens, output=output)
+    dry, wet = dry_run.command.run(run, "--dry-run"), dry_run.command.run(run)
+    assert dry.returncode == wet.returncode != 0
+    assert dry.stderr == wet.stderr
+    assert str(tmp_path / "trained") in dry.stderr
+
+
+def test_dry_run_of_a_finished_training_does_not_mind_its_result(
+    dry_run: DryRun, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"steps": 1, "output": {"path": "./trained"}}
+    run = write_run(tmp_path / "run.yaml", dry_run.model, dry_run.tokens, **settings)
+    for options in ((), ("--dry-run",)):
+        done = dry_run.command.run(run, *options)
+        assert done.returncode == 0, done.stderr
 
 
 SHAPE = {
@@ -226,7 +250,13 @@ def test_model_of_a_billion_parameters_takes_neither_its_memory_nor_time(
     tokens: Tokens, tmp_path: Path
 ) -> None:
     model = make_of_holes(tmp_path / "model")
-    run = write_run(tmp_path / "run.yaml", model, tokens, data={"sequence_length": 2048})
+    run = write_run(
+        tmp_path / "run.yaml",
+        model,
+        tokens,
+        data={"sequence_length": 2048},
+        engine={"device": "cuda"},  # where a layer is compiled, too
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = [sys.executable, "-I", "-S", str(ROOT / "tests" / "real" / "peak.py")]
     done = subprocess.run(
@@ -246,118 +276,3 @@ def test_model_of_a_billion_parameters_takes_neither_its_memory_nor_time(
     assert int(resident) < 1.5e9
     # Of processors, since others may be at work on them.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
-
-
-COMMON = {
-    "vocab_size": 384,
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-}
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        LlamaConfig(**COMMON, num_key_value_heads=4),
-        LlamaConfig(**COMMON, num_key_value_heads=2),
-        Qwen3Config(**COMMON, num_key_value_heads=2, head_dim=16),
-    ],
-    ids=["llama", "llama-gqa", "qwen3"],
-)
-def test_activations_are_what_is_kept_of_a_layer(
-    config: PretrainedConfig, tokens: Tokens, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    make_tokenizer(folder)
-    run = write_run(tmp_path / "run.yaml", folder, tokens, data={"sequence_length": 128})
-    setup = set_up(read_run(run), device=torch.device("cpu"), ranks=1)
-    everything, products = layer_activations(setup.model, tokens=128, precision=torch.float32)
-    assert everything == pytest.approx(kept_by_autograd(folder, 128), rel=0.1)
-    inputs = 128 * config.hidden_size * 4
-    assert inputs + products == pytest.approx(kept_by_selection(folder, 128), rel=0.1)
-
-
-Layer = Callable[..., Any]
-
-
-def train_on(folder: Path, tokens: int, watch: Callable[[Any, Layer], Layer]) -> None:
-    """A step's forward and backward pass, with the last layer's forward in something around it."""
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
-    layer = model.model.layers[-1]
-    layer.forward = watch(model, layer.forward)
-    ids = torch.arange(tokens)[None] % 256
-    model(ids, labels=ids, use_cache=False).loss.backward()
-
-
-def kept_by_autograd(folder: Path, tokens: int) -> int:
-    """Bytes that the last layer of a model keeps for the backward pass of one sample."""
-    kept: dict[int, int] = {}
-
-    def watch(model: Any, plain: Layer) -> Layer:
-        parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in parameters:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                return plain(*args, **kwargs)
-
-        return watched
-
-    train_on(folder, tokens, watch)
-    return sum(kept.values())
-
-
-class Made(TorchDispatchMode):
-    """Notes all memory that is taken, and what of it is still there.
-
-    Args:
-        before: what is there already, nested.
-    """
-
-    def __init__(self, before: Any) -> None:
-        super().__init__()
-        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
-        leaves = [leaf for leaf in tree_leaves(before) if isinstance(leaf, torch.Tensor)]
-        self.before = {leaf.untyped_storage()._cdata for leaf in leaves}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage._cdata not in self.before:
-                self.made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        return out
-
-    @property
-    def alive(self) -> int:
-        return sum(nbytes for storage, nbytes in self.made.values() if not storage.expired())
-
-
-def kept_by_selection(folder: Path, tokens: int) -> int:
-    """Bytes of a layer that are left after its forward pass where all but some is made again."""
-    alive: list[int] = []
-
-    def watch(model: Any, plain: Layer) -> Layer:
-        layer = nn.Module()
-        layer.forward = plain
-        _recompute(layer, selective=True)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            with Made([args, kwargs, list(model.parameters())]) as made:
-                out = layer.forward(*args, **kwargs)
-            alive.append(made.alive)
-            return out
-
-        return watched
-
-    train_on(folder, tokens, watch)
-    return alive[0]

@@ -65,11 +65,17 @@ def test_disk_that_gets_full_costs_no_checkpoint_and_is_told_once(
     whole = write_run(trainer.run, trainer.model, trainer.tokens, **settings)
     assert trainer.command.run(whole).returncode == 0
     disk = seen_by(trainer.command, disks / "small")
-    (disk / "ballast").write_bytes(b" " * 1_900_000)  # two checkpoints fit beside it, not three
     folder = f"{disks}/small/run"
     path = trainer.folder / "full.yaml"
     run = write_run(path, trainer.model, trainer.tokens, folder=folder, **settings)
-    done = trainer.command.run(run)
+    process = trainer.command.start(run)
+    metrics = disk / "run" / "metrics.jsonl"
+    process.send(
+        signal.SIGSTOP, once=lambda: metrics.exists() and '"step": 0' in metrics.read_text()
+    )
+    (disk / "ballast").write_bytes(b" " * 1_900_000)  # two checkpoints fit beside it, not three
+    process.kill(signal.SIGCONT)
+    done = process.wait()
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
     said = f"{folder}/checkpoints: saving step 6 failed: No space left on device; it needs "
@@ -85,18 +91,16 @@ def test_disk_that_gets_full_costs_no_checkpoint_and_is_told_once(
     assert [event["loss"] for event in steps] == losses_of(whole)
 
 
-def test_disk_without_room_for_metrics_is_told(trainer: Trainer, disks: Path) -> None:
-    ballast = seen_by(trainer.command, disks / "tiny" / "ballast")
-    ballast.write_bytes(b" " * 57_000)
-    folder = f"{disks}/tiny/run"
-    write_run(trainer.run, trainer.model, trainer.tokens, folder=folder)
-    done = trainer.command.run(trainer.run)
-    ballast.unlink()
-    assert done.returncode == 7, done.stderr
-    assert f"{disks}/tiny/run" in done.stderr
-    assert "No space left on device" in done.stderr
-    assert "\n  fix: free space " in done.stderr
-    assert "Traceback" not in done.stderr
+def test_disk_without_room_for_checkpoints_is_told_before_the_first_step(
+    trainer: Trainer, disks: Path
+) -> None:
+    trainer.refused(
+        6,
+        f"{disks}/tiny/run: 2 checkpoints of ",
+        " are free",
+        "\n  fix: free space there, name a folder on another disk, or lower checkpoint: keep",
+        folder=f"{disks}/tiny/run",
+    )
 
 
 def test_result_that_does_not_fit_is_told_before_the_first_step(

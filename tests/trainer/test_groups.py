@@ -111,6 +111,58 @@ def test_norms_and_biases_have_no_weight_decay_unless_a_group_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "dimensions", "decayed"),
+    [
+        ("mlp.experts.gate_up_proj", 3, True),
+        ("mlp.experts.gate_up_proj_bias", 2, False),
+        ("mlp.router.bias", 1, False),
+        ("self_attn.q_norm.weight", 2, False),
+        ("ln_1.weight", 1, False),
+        ("self_attn.relative_attention_bias.weight", 2, True),
+    ],
+)
+def test_weight_decay_is_for_matrices_that_are_neither_biases_nor_norms(
+    name: str, dimensions: int, decayed: bool
+) -> None:
+    full = f"model.layers.0.{name}"
+    stacked = Parameter(name=full, elements=16, dimensions=dimensions, layer=0)
+    found = assign(run_with(""), [*parameters(2), stacked], DUS[:2])
+    assert (found[full].weight_decay == 0.1) == decayed
+
+
+def test_norms_of_heads_that_are_one_matrix_are_norms() -> None:
+    name = "model.layers.0.self_attn.q_norm.weight"
+    stacked = Parameter(name=name, elements=16, dimensions=2, layer=0)
+    found = assign(run_with("groups: [{match: '@norms'}]\n"), [*parameters(2), stacked], DUS[:2])
+    assert found[name].group == "@norms"
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (
+            "[{match: '*'}, {match: '@norms', weight_decay: 0.5}]",
+            "run.yaml:7:32: groups.1.match: '@norms' matches only what groups before it took\n"
+            "  fix: put it before '*', or remove it",
+        ),
+        ("[{match: '@seam'}, {match: 'layer 4'}]", "groups.1.match: 'layer 4' matches only"),
+        ("[{match: '@norms'}, {match: '@norms'}]", "groups.1.match: '@norms' matches only"),
+        ("[{match: '@embeddings'}, {match: '@head'}]", "groups.1.match: '@head' matches only"),
+    ],
+)
+def test_a_group_that_gets_nothing_since_others_took_it_is_refused(groups: str, told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        assign(run_with(f"groups: {groups}\n"), parameters(8), DUS)
+    assert told in str(caught.value)
+
+
+def test_groups_of_the_file_may_take_all_that_a_preset_would() -> None:
+    extra = "preset: dus\ngroups: [{match: '@seam', learning_rate: 3}]\n"
+    found = assign(run_with(extra), parameters(8), DUS)
+    assert {t.learning_rate for t in found.values()} == {1.0, 3.0}
+
+
+@pytest.mark.parametrize(
     ("extra", "told"),
     [
         (
@@ -140,6 +192,20 @@ def test_a_frozen_prefix_ends_where_the_first_trained_layer_begins() -> None:
 def test_trained_embeddings_leave_no_frozen_prefix() -> None:
     run = run_with("groups: [{match: '@embeddings'}, {match: '*', frozen: true}]\n")
     assert first_trained(parameters(8), assign(run, parameters(8), DUS), 8) == 0
+
+
+def test_trained_positions_or_a_norm_of_embeddings_leave_no_frozen_prefix() -> None:
+    others = ["model.embed_positions.weight", "model.embed_norm.weight", "model.embed.norm.weight"]
+    for name in others:
+        run = run_with(f"groups: [{{match: '{name}'}}, {{match: '*', frozen: true}}]\n")
+        other = Parameter(name=name, elements=8, dimensions=2, layer=None)
+        named = [*parameters(8), other]
+        assert first_trained(named, assign(run, named, DUS), 8) == 0
+
+
+def test_a_trained_last_norm_keeps_the_frozen_prefix() -> None:
+    extra = "groups: [{match: model.norm.weight}, {match: layer 6}, {match: '*', frozen: true}]\n"
+    assert first_trained(parameters(8), assign(run_with(extra), parameters(8), DUS), 8) == 6
 
 
 def test_a_trained_head_alone_needs_no_layers_gradients() -> None:

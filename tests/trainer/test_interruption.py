@@ -105,6 +105,8 @@ def test_ctrl_c_and_a_closed_terminal_save_as_well(run: Path, whole: Path, comma
         done = process.wait()
         assert done.returncode == code, done.stderr
         assert ("interrupted" in done.stderr) == (code == 130)
+        said = f"stopped after step {newest(run)}, which is saved: the same command goes on\n"
+        assert said in done.stderr
         assert STEPS > newest(run) >= step
     assert command.run(run).returncode == 0
     assert_same_training(run, whole)

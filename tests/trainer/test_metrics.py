@@ -26,6 +26,7 @@ from tests.trainer.report.synthetic import (
     step_event,
     training,
 )
+from tests.trainer.runs import events_of, train_quietly, write_run
 
 in_one_folder = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -210,6 +211,21 @@ def test_keys_of_a_later_version_are_no_mistake(tmp_path: Path) -> None:
 def test_metrics_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there are no metrics here\n  fix: "):
         read_metrics(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_processor_is_told_by_the_threads_that_compute(
+    threads: int, random_llama: Path, tokens: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = write_run(
+        tmp_path / "run.yaml", random_llama, tokens, steps=1, engine={"threads": threads}
+    )
+    try:
+        train_quietly(run)
+    finally:
+        torch.set_num_threads(1)
+    (event,) = events_of(run, "run")
+    assert event["device"] == f"processor, {threads} thread{'s' * (threads > 1)}"
 
 
 FULL = """

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tensorsurgeon.trainer.report.history import History
 from tests.cli.checkpoints import file_bytes
-from tests.trainer.runs import events_of, write_run
+from tests.trainer.runs import events_of, losses_of, tiny_llama, write_run
 from tests.trainer.warm import Warm, warm
 
 Tokens = tuple[Path, Path]
@@ -104,6 +105,73 @@ def test_settings_that_change_no_step_may_differ(copied: Path, command: Warm) ->
     assert done.returncode == 0, done.stderr
     assert [event["resumed_at"] for event in events_of(copied, "run")] == [None, 2]
     assert (copied.parent / "out" / "config.json").exists()
+
+
+def test_held_out_losses_on_other_data_are_no_part_of_the_curve(
+    copied: Path, command: Warm, random_llama: Path, tmp_path: Path
+) -> None:
+    baseline = str(tiny_llama(tmp_path / "other", seed=3))
+    settings: dict[str, Any] = {"steps": 4, "checkpoint": {"every": 2}, "folder": "./run-2"}
+    few = {"every": 2, "sequences": 2, "baseline": str(random_llama)}
+    run = write_short(copied.with_name("run-2.yaml"), evaluate=few, **settings)
+    assert command.run(run).returncode == 0
+    shutil.rmtree(copied.parent / "run-2" / "checkpoints" / "step-00000004")
+    for sequences, name, asked in ((4, "llama", 2), (4, "other", 3), (4, "other", 3)):
+        path = {"llama": str(random_llama), "other": baseline}[name]
+        write_short(run, evaluate={**few, "sequences": sequences, "baseline": path}, **settings)
+        done = command.run(run)
+        assert done.returncode == 0, done.stderr
+        assert ("what is held out is not what it was" in done.stderr) == (asked == 2)
+        assert len(events_of(run, "baseline")) == asked
+        history = History.read(copied.parent / "run-2" / "metrics.jsonl")
+        assert history.base is not None
+        assert history.base.name == name
+        assert [event.step for event in history.evaluations] == [4]
+        assert history.left_out == 2
+        assert history.base.tokens == history.evaluations[0].tokens
+
+
+def test_losses_that_were_all_measured_stay_where_nothing_is_left_to_learn(
+    copied: Path, command: Warm, random_llama: Path
+) -> None:
+    before = History.read(copied.parent / "run" / "metrics.jsonl")
+    write_short(copied, evaluate={"sequences": 3, "baseline": str(random_llama)})
+    done = command.run(copied)
+    assert done.returncode == 0, done.stderr
+    after = History.read(copied.parent / "run" / "metrics.jsonl")
+    assert after.evaluations == before.evaluations
+    assert after.base is None
+
+
+def test_metrics_of_another_run_are_not_replaced_where_its_checkpoints_are_gone(
+    copied: Path, command: Warm
+) -> None:
+    metrics = copied.parent / "run" / "metrics.jsonl"
+    shutil.rmtree(metrics.parent / "checkpoints")
+    before = metrics.read_bytes()
+    write_short(copied, optimizer={"learning_rate": 1e-3})
+    done = command.run(copied)
+    assert done.returncode == 10
+    assert f"{metrics.parent}: has the metrics of a run with other settings" in done.stderr
+    assert "\n  fix: give the new run another folder, or begin anew here with --no-resume" in (
+        done.stderr
+    )
+    assert metrics.read_bytes() == before
+    done = command.run(copied, "--no-resume")
+    assert done.returncode == 0, done.stderr
+    assert next(event["learning_rate"] for event in events_of(copied, "step")) == 1e-3
+
+
+def test_run_that_was_killed_before_its_first_checkpoint_begins_anew_by_the_same_command(
+    copied: Path, command: Warm
+) -> None:
+    before = losses_of(copied)
+    shutil.rmtree(copied.parent / "run" / "checkpoints")
+    write_short(copied, batch={"micro": 1}, log={"layers": 1})
+    done = command.run(copied)
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoint was saved before: beginning anew" in done.stderr
+    assert losses_of(copied) == pytest.approx(before, abs=1e-5)
 
 
 def test_other_data_under_the_same_path_are_noticed(copied: Path, command: Warm) -> None:

@@ -69,6 +69,9 @@ def test_sft_learns_the_answers_alone(base: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     answered = sum(len(record["output"].encode()) + 1 for record in records)
     assert events_of(run, "evaluation")[0]["tokens"] == answered
+    steps = events_of(run, "step")
+    assert [event["tokens"] for event in steps] == [2 * 384 * (n + 1) for n in range(8)]
+    assert {event["valid"] for event in steps} == {2 * answered}  # a sample has all of it
 
 
 def test_dpo_begins_at_log_two_and_learns_to_prefer(
@@ -91,7 +94,9 @@ def test_dpo_begins_at_log_two_and_learns_to_prefer(
     assert measured[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert measured[-1]["loss"] < 0.5
     assert measured[-1]["accuracy"] > 0.9
-    assert measured[0]["tokens"] == len(LINES)
+    assert measured[0]["pairs"] == len(LINES)
+    assert "tokens" not in measured[0]
+    assert {event["pairs"] for event in events_of(run, "step")} == {2}
 
 
 def test_dpo_is_measured_against_the_reference_it_names(

@@ -1,6 +1,7 @@
 """Whole trainings of tiny models: what surgery does to a loss, and what training makes of it."""
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,22 @@ def test_the_batch_size_of_the_hardware_changes_nothing(
     assert losses_of(small) == pytest.approx(losses_of(large), abs=1e-5)
 
 
+def test_samples_are_the_same_however_the_paths_of_their_data_are_written(
+    random_llama: Path, tokens: Tokens, tmp_path: Path
+) -> None:
+    shutil.copytree(tokens[0], tmp_path / "tokens")
+    shutil.copytree(tokens[0], tmp_path / "copy")
+    found = []
+    for path in ("tokens", "./tokens", str(tmp_path / "tokens"), "copy"):
+        data = {"train": [{"path": path}, {"path": "../" + tmp_path.name + "/tokens"}]}
+        run = read_run(write_run(tmp_path / "run.yaml", random_llama, tokens, data=data))
+        samples = map(open_data(run, random_llama, 384)[0].sample, range(40))
+        found.append([(sample.source, sample.tokens.tolist()) for sample in samples])
+    assert found == found[:1] * 4
+    twice = [[text for source, text in found[0] if source == number] for number in (0, 1)]
+    assert twice[0][:5] != twice[1][:5]
+
+
 @pytest.mark.parametrize("kind", ["selective", "full"])
 def test_activation_checkpointing_changes_no_number(
     kind: str, grown: Path, tokens: Tokens, tmp_path: Path
@@ -159,7 +176,7 @@ def test_computing_in_bfloat16_learns_nearly_the_same(
     assert losses_of(half) != losses_of(exact)
 
 
-@pytest.mark.parametrize("kind", ["none", "selective"])
+@pytest.mark.parametrize("kind", ["none", "selective", "full"])
 def test_compiled_layers_learn_the_same(kind: str, tokens: Tokens, tmp_path: Path) -> None:
     model = tiny_llama(tmp_path / "model", layers=1)
     runs = [

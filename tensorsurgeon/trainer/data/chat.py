@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tensorsurgeon.errors import DataError, did_you_mean, shortened
+from tensorsurgeon.errors import DataError, shortened
 from tensorsurgeon.trainer.data.drafts import Draft
+from tensorsurgeon.trainer.data.fields import FormatName, fix_for_missing
 from tensorsurgeon.trainer.data.texts import Record
 from tensorsurgeon.trainer.data.tokenizer import Tokenizer
 
@@ -131,14 +132,20 @@ def _explained(where: str) -> Iterator[None]:
         raise DataError(f"the chat template fails: {said}", where=where) from error
 
 
-def messages_of(record: Record, name: str) -> list[Message]:
+def messages_of(record: Record, name: str, form: FormatName = "chat") -> list[Message]:
     """A field that must be a list of messages, each with a role and a text.
+
+    Args:
+        record: the record.
+        name: the field.
+        form: what the record is said to be.
 
     Raises:
         DataError: it is missing, or something else.
     """
     if name not in record.fields:
-        fix = did_you_mean(name, record.fields)
+        lists = [other for other, value in record.fields.items() if isinstance(value, list)]
+        fix = fix_for_missing(name, form, record.fields, lists)
         raise DataError(f"has no field '{name}'", where=record.where, fix=fix)
     messages = record.fields[name]
     if not isinstance(messages, list) or not messages:

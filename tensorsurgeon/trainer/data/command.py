@@ -1,4 +1,4 @@
-"""`tensorsurgeon train prepare`: the command line of making token shards."""
+"""`tensorsurgeon train prepare` and `check`: the command line of token shards."""
 
 import os
 import sys
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tensorsurgeon.errors import printable
+from tensorsurgeon.errors import DataError, Problem, printable
 from tensorsurgeon.specs import parse_size, size_text
+from tensorsurgeon.trainer.counted import counted
 
 if TYPE_CHECKING:
     from tensorsurgeon.trainer.data.index import TokenIndex
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
@@ -51,7 +53,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     help="What the records are.",
 )
 @click.option(
-    "--dataset", metavar="NAME", help="A dataset of the Hub, as ORG/NAME[@REVISION], or a folder."
+    "--dataset",
+    metavar="NAME",
+    help="A dataset of the Hub, as ORG/NAME[@REVISION], or a folder; read after every INPUT.",
 )
 @click.option("--subset", metavar="NAME", help="Which of the dataset's configurations.")
 @click.option("--split-name", metavar="NAME", help="Which split of the dataset; by default train.")
@@ -99,7 +103,8 @@ def prepare(
 
     JSONL and Parquet have the field `text`, or `instruction`, `input` and `output` (alpaca),
     `messages` (chat), or `prompt`, `chosen` and `rejected` (preference). Text and JSONL may be
-    packed, in files that end in .gz.
+    packed, in files that end in .gz. Of a folder, files of these kinds are read; a file that is
+    named is read as text whatever it is called, but for tables (.csv, .tsv), which are refused.
     """
     if not inputs and dataset is None:
         raise click.UsageError("nothing to read: name an INPUT or a --dataset")
@@ -136,13 +141,34 @@ def prepare(
         _say_result(prepared, options["output"], held_out_output)
 
 
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=_FOLDER, metavar="TOKENS...")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def check(folders: tuple[Path, ...], quiet: bool) -> None:
+    """Read every byte of the token shards in each folder TOKENS: are they what was prepared?"""
+    from tensorsurgeon.trainer.data.shards import open_tokens
+
+    problems: list[Problem] = []
+    for folder in folders:
+        try:
+            with open_tokens(folder, tokenizer_digest=None, vocabulary=None) as shards:
+                shards.check_digests()
+        except DataError as error:
+            problems.extend(error.problems)
+            continue
+        if not quiet:
+            _say(f"{folder}: as it was prepared, {_counts(shards.index)}")
+    if problems:
+        raise DataError.of(problems)
+
+
 def _say_result(prepared: "Prepared", output: Path, held_out_output: Path | None) -> None:
     total = prepared.index.tokens + (prepared.held_out.tokens if prepared.held_out else 0)
     for suffix, count in sorted(prepared.left_out.items()):
         kind = f"'{suffix}'" if suffix else "no suffix"
-        _say(f"note: left out {count} file{'s' * (count != 1)} of {kind} found in folders")
-    for reason, count in sorted(prepared.skipped.items()):
-        _say(f"note: left out {count} record{'s' * (count != 1)}: {reason}")
+        _say(f"note: left out {counted(count, 'file')} of {kind} found in folders")
+    for skipped in prepared.skipped:
+        _say(f"note: {skipped}")
     if prepared.held_out is not None:
         _say(f"{held_out_output}: {_counts(prepared.held_out)}")
     _say(f"{output}: {_counts(prepared.index)}")
@@ -151,9 +177,10 @@ def _say_result(prepared: "Prepared", output: Path, held_out_output: Path | None
 
 def _counts(index: "TokenIndex") -> str:
     learned = "" if index.kind == "text" else f", {index.learned:,} of them learned"
-    pairs = f"{index.documents // 2:,} pairs" if index.kind == "preference" else ""
+    pairs = counted(index.documents // 2, "pair") if index.kind == "preference" else ""
     return (
-        f"{index.tokens:,} tokens{learned}, {pairs or f'{index.documents:,} documents'}, "
+        f"{counted(index.tokens, 'token')}{learned}, "
+        f"{pairs or counted(index.documents, 'document')}, "
         f"{size_text(sum(shard.bytes for shard in index.shards))}"
     )
 

@@ -52,7 +52,18 @@ def read_dataset(dataset: DatasetName) -> Iterator[Record]:
         raise
     except Exception as error:  # of any kind: a library over network, archives and a dozen formats
         said = shortened(" ".join(str(error).split()) or type(error).__name__, 300)
-        raise DataError(f"cannot be read: {said}", where=str(dataset)) from error
+        fix = _fix_for(error, datasets)
+        raise DataError(f"cannot be read: {said}", where=str(dataset), fix=fix) from error
+
+
+def _fix_for(error: Exception, datasets: Any) -> str:
+    """What a user can do about a dataset that cannot be read; empty where that is unknown."""
+    if isinstance(error, datasets.exceptions.DatasetNotFoundError):
+        return "check the name; a private or gated one needs HF_TOKEN, or hf auth login"
+    if not isinstance(error, ConnectionError):
+        return ""
+    check = "unset HF_HUB_OFFLINE" if datasets.config.HF_HUB_OFFLINE else "check the network"
+    return f"{check}, or give the dataset's files as INPUT"
 
 
 def _open(datasets: Any, dataset: DatasetName) -> Any:

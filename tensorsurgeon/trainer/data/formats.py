@@ -10,25 +10,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 from tensorsurgeon.errors import DataError
 from tensorsurgeon.trainer.data.chat import ChatTemplate, Message, messages_of
 from tensorsurgeon.trainer.data.drafts import Draft, encode_drafts, whole
+from tensorsurgeon.trainer.data.fields import FormatName
 from tensorsurgeon.trainer.data.index import Kind
 from tensorsurgeon.trainer.data.shard_writer import Document
 from tensorsurgeon.trainer.data.texts import Record, text_of
 from tensorsurgeon.trainer.data.tokenizer import Tokenizer
-
-FormatName = Literal["text", "alpaca", "chat", "preference"]
 
 Unit = tuple[Document, ...]
 """What belongs together: a document, or an answer chosen and one rejected."""
 
 EMPTY_TEXT = "empty text"
 EMPTY_ANSWER = "empty answer"
+NO_ANSWER = "no message of the assistant"
 SAME_ANSWERS = "chosen and rejected are the same"
 CONTROL_TOKEN = "a control token spelled out in a message"
+
+FIXES = {
+    EMPTY_TEXT: "give records that have a text",
+    EMPTY_ANSWER: "give records that have an answer",
+    NO_ANSWER: 'give chats with an answer, a message whose role is "assistant"',
+    SAME_ANSWERS: "give pairs whose answers differ",
+    CONTROL_TOKEN: "take what spells a control token of the tokenizer out of the messages",
+}
+"""What to do about each reason for which a record is left out, where all of them are."""
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further "
@@ -100,7 +109,7 @@ class Texts:
 
     def encode(self, records: Sequence[Record]) -> list[Unit | str]:
         """As `Format.encode`."""
-        texts = [text_of(record, self.field) for record in records]
+        texts = [text_of(record, self.field, "text") for record in records]
         return [
             (Document(tokens=whole(self.tokenizer, tokens)),) if text.strip() else EMPTY_TEXT
             for text, tokens in zip(texts, self.tokenizer.encode(texts), strict=True)
@@ -121,8 +130,8 @@ class Alpaca:
         return _encode(self.tokenizer, [self._draft(record) for record in records])
 
     def _draft(self, record: Record) -> list[Draft] | str:
-        instruction, answer = text_of(record, "instruction"), text_of(record, "output")
-        given = text_of(record, "input") if "input" in record.fields else ""
+        instruction, answer = (text_of(record, n, "alpaca") for n in ("instruction", "output"))
+        given = text_of(record, "input", "alpaca") if "input" in record.fields else ""
         if not answer.strip():
             return EMPTY_ANSWER
         form = WITH_INPUT if given.strip() else WITHOUT_INPUT
@@ -152,10 +161,10 @@ class Chats:
         return _control_finder(self.template.tokenizer)
 
     def _draft(self, record: Record) -> list[Draft] | str:
-        messages = messages_of(record, self.field)
+        messages = messages_of(record, self.field, "chat")
         answers = [m["content"] for m in messages if m["role"] == "assistant"]
         if not any(map(str.strip, answers)):
-            return EMPTY_ANSWER
+            return EMPTY_ANSWER if answers else NO_ANSWER
         if self._spells_control(messages):
             return CONTROL_TOKEN
         return [self.template.learn_all(messages, record.where)]
@@ -198,7 +207,7 @@ class Preferences:
         return [self.template.learn_last(chat, record.where) for chat in (chosen, rejected)]
 
     def _of_texts(self, record: Record) -> list[Draft] | str:
-        prompt, *answers = (text_of(record, name) for name in self.fields)
+        prompt, *answers = (text_of(record, name, "preference") for name in self.fields)
         if not all(map(str.strip, answers)):
             return EMPTY_ANSWER
         if answers[0] == answers[1]:
@@ -221,11 +230,12 @@ def _after(prompt: str, answer: str) -> Draft:
 
 def _chat(record: Record, name: str) -> list[Message]:
     """The whole chat that ends with one of the two answers."""
-    messages, prompt = messages_of(record, name), record.fields.get("prompt")
+    messages = messages_of(record, name, "preference")
+    prompt = record.fields.get("prompt")
     if isinstance(prompt, list):
-        messages = [*messages_of(record, "prompt"), *messages]
+        messages = [*messages_of(record, "prompt", "preference"), *messages]
     elif prompt and messages[0]["role"] == "assistant":
-        messages = [{"role": "user", "content": text_of(record, "prompt")}, *messages]
+        messages = [{"role": "user", "content": text_of(record, "prompt", "preference")}, *messages]
     if messages[-1]["role"] != "assistant" or len(messages) < 2:
         what = f"'{name}' is not an answer of the assistant to a prompt"
         raise DataError(what, where=record.where)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
 from tensorsurgeon.errors import DataError, fix_for, shortened
+from tensorsurgeon.trainer.data.folders import no_such_folder
 from tensorsurgeon.writing import json_bytes
 
 INDEX_NAME = "tokens.json"
@@ -102,18 +103,18 @@ def read_index(folder: Path) -> TokenIndex:
     """The index of a folder of token shards.
 
     Raises:
-        DataError: there is none, or it breaks a rule of the format; says which.
+        DataError: there is none, or no such folder, or it breaks a rule of the format; says which.
     """
     path = folder / INDEX_NAME
     try:
         with path.open("rb") as file:
             raw = file.read(INDEX_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(
-            f"holds no token shards: there is no {INDEX_NAME}",
-            where=str(folder),
-            fix="'tensorsurgeon train prepare' makes them of texts",
-        ) from None
+        fix = "'tensorsurgeon train prepare' makes token shards of texts"
+        if not folder.is_dir():
+            raise no_such_folder(folder, _has_index, fix) from None
+        what = f"holds no token shards: there is no {INDEX_NAME}"
+        raise DataError(what, where=str(folder), fix=fix) from None
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         raise DataError(what, where=str(path), fix=fix_for(error)) from None
@@ -127,6 +128,10 @@ def read_index(folder: Path) -> TokenIndex:
         raise DataError(f"is damaged: {problem}", where=str(path)) from None
     except ValidationError as error:
         raise DataError(_in_words(error), where=str(path), fix="prepare the tokens again") from None
+
+
+def _has_index(folder: Path) -> bool:
+    return (folder / INDEX_NAME).is_file()
 
 
 def _check_version(form: object, version: object, path: Path) -> None:

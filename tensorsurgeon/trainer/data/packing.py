@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorsurgeon.errors import DataError
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.data.orders import Recent, order
 
 Packing = Literal["stream", "documents"]
@@ -221,11 +222,12 @@ def taken(
     totals = lengths.reshape(-1, together).sum(axis=1)
     over = totals > sequence_length
     if over.any() and too_long == "error":
-        what = "pairs" if pairs else "documents"
-        number = int(np.argmax(totals))
+        count, number = int(over.sum()), int(np.argmax(totals))
+        every = counted(len(totals), "pair" if pairs else "document")
         raise DataError(
-            f"{int(over.sum())} of {len(totals)} {what} are longer than a sample of "
-            f"{sequence_length} tokens; the longest, number {number}, has {int(totals[number])}",
+            f"{count:,} of {every} {'is' if count == 1 else 'are'} longer than a sample of "
+            f"{counted(sequence_length, 'token')}; the longest, number {number}, "
+            f"has {int(totals[number]):,}",
             where=where,
             fix="raise data: sequence_length, or set too_long to truncate or skip",
         )

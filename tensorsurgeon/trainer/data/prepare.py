@@ -2,15 +2,16 @@
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tensorsurgeon.errors import DataError
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.data.dataset_records import DatasetName, read_dataset
-from tensorsurgeon.trainer.data.formats import Format, FormatName, content_of, find_format
+from tensorsurgeon.trainer.data.fields import FormatName
+from tensorsurgeon.trainer.data.formats import FIXES, Format, content_of, find_format
 from tensorsurgeon.trainer.data.index import TokenIndex
 from tensorsurgeon.trainer.data.shard_writer import SHARD_SIZE, ShardWriter, writing_shards
 from tensorsurgeon.trainer.data.texts import Files, Record, Split, find_files, read_records
@@ -40,20 +41,39 @@ class HeldOutPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """Records that are left out for one reason.
+
+    Attributes:
+        reason: why.
+        count: how many.
+        first: file and line of the first.
+    """
+
+    reason: str
+    count: int
+    first: str
+
+    def __str__(self) -> str:
+        place = f"{'first ' * (self.count > 1)}at {self.first}"
+        return f"left out {counted(self.count, 'record')}: {self.reason}, {place}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What was made.
 
     Attributes:
         index: of the folder that is trained on.
         held_out: of the one that is not.
-        skipped: records left out, by reason.
+        skipped: records left out, in the order of the reasons.
         left_out: files of folders that were not read, by suffix.
-        seconds: wall time.
+        seconds: wall time since the first text was made tokens of, which is after libraries load.
     """
 
     index: TokenIndex
     held_out: TokenIndex | None
-    skipped: dict[str, int]
+    skipped: tuple[Skipped, ...]
     left_out: dict[str, int]
     seconds: float
 
@@ -99,11 +119,10 @@ def prepare(
         OutputError: writing failed.
         PlanError: a folder cannot be made there, or is there already.
     """
-    began = time.monotonic()
     loaded = load_tokenizer(tokenizer)
     made = find_format(form, loaded, field)
     files = find_files(inputs) if inputs or dataset is None else None
-    records = _records(files, dataset, made, split if form == "text" else None)
+    records = _records(files, dataset, made, form, split if form == "text" else None)
     with ExitStack() as stack:
 
         def open_writer(final: Path) -> ShardWriter:
@@ -129,59 +148,104 @@ def prepare(
         kept = open_writer(output)
         aside = open_writer(held_out.output) if held_out else None
         known = files if dataset is None else None
-        skipped = _write(records, made, writer_of, known, told)
-        index = _finished(kept, output, skipped)
-        index_aside = _finished(aside, held_out.output, skipped) if held_out and aside else None
+        writing = _Writing(form=made, writer_of=writer_of, files=known, told=told)
+        writing.write(records)
+        index, index_aside = kept.finish(), aside.finish() if aside else None
+        _check_anything(output, index, index_aside, writing.skipped)
+        if held_out is not None and index_aside is not None:
+            _check_anything(held_out.output, index_aside, index, writing.skipped)
     return Prepared(
         index=index,
         held_out=index_aside,
-        skipped=dict(skipped),
+        skipped=writing.skipped,
         left_out=files.left_out if files else {},
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - writing.began,
     )
 
 
 def _records(
-    files: Files | None, dataset: DatasetName | None, form: Format, split: Split | None
+    files: Files | None,
+    dataset: DatasetName | None,
+    made: Format,
+    form: FormatName,
+    split: Split | None,
 ) -> Iterator[Record]:
     if files is not None:
-        yield from read_records(files, form.fields, optional=form.optional, split=split)
+        yield from read_records(files, made.fields, optional=made.optional, form=form, split=split)
     if dataset is not None:
         yield from read_dataset(dataset)
 
 
-def _write(
-    records: Iterable[Record],
-    form: Format,
-    writer_of: Callable[[Record], ShardWriter],
-    files: Files | None,
-    told: Told | None,
-) -> Counter[str]:
-    """Write every record's documents; counts those that have none by the reason."""
-    skipped: Counter[str] = Counter()
-    tokens = 0
-    for batch in _batches(records, form.fields):
-        for record, made in zip(batch, form.encode(batch), strict=True):
-            if isinstance(made, str):
-                skipped[made] += 1
-            else:
-                tokens += sum(len(document.tokens) for document in made)
-                writer_of(record).add(made)
-        if told is not None:
-            told(files.done if files else 0, files.nbytes if files else 0, tokens)
-    return skipped
+@dataclass(kw_only=True)
+class _Writing:
+    """Every record's documents on their way to the shards.
+
+    Attributes:
+        form: what the records are.
+        writer_of: which shards a record's documents go to.
+        files: how far they are read; None where that cannot be known.
+        told: told how far it is.
+        began: when the first became tokens, in seconds on the monotonic clock.
+    """
+
+    form: Format
+    writer_of: Callable[[Record], ShardWriter]
+    files: Files | None
+    told: Told | None
+    _skipped: dict[str, Skipped] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Records that have no documents, in the order of the reasons."""
+        return tuple(self._skipped[reason] for reason in sorted(self._skipped))
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Write the documents of all records that have some."""
+        tokens = 0
+        for number, batch in enumerate(_batches(records, self.form.fields)):
+            if number == 0:
+                self.began = time.monotonic()
+            for record, made in zip(batch, self.form.encode(batch), strict=True):
+                if isinstance(made, str):
+                    self._skip(made, record)
+                else:
+                    tokens += sum(len(document.tokens) for document in made)
+                    self.writer_of(record).add(made)
+            if self.told is not None:
+                read = (self.files.done, self.files.nbytes) if self.files else (0, 0)
+                self.told(*read, tokens)
+
+    def _skip(self, reason: str, record: Record) -> None:
+        before = self._skipped.get(reason, Skipped(reason=reason, count=0, first=record.where))
+        self._skipped[reason] = replace(before, count=before.count + 1)
 
 
-def _finished(writer: ShardWriter, final: Path, skipped: Counter[str]) -> TokenIndex:
-    index = writer.finish()
-    if not index.documents:
-        why = ", ".join(f"{count} with {reason}" for reason, count in sorted(skipped.items()))
-        raise DataError(
-            "would be empty" + (f"; left out: {why}" if why else ""),
-            where=str(final),
-            fix="give more texts, or hold out another fraction",
-        )
-    return index
+def _check_anything(
+    final: Path, index: TokenIndex, other: TokenIndex | None, skipped: Sequence[Skipped]
+) -> None:
+    """Whether a folder gets a document.
+
+    Args:
+        final: the folder.
+        index: what is in it.
+        other: what is in the one on the other side of --held-out; None without that.
+        skipped: records that are left out.
+
+    Raises:
+        DataError: it does not; says why, and what to do about just that.
+    """
+    if index.documents:
+        return
+    if other is not None and other.documents:
+        what = "would be empty: all that was read is on the other side of --held-out"
+        fix = "give more texts, or --held-out another fraction"
+    elif skipped:
+        what = f"would be empty: {'; '.join(map(str, skipped))}"
+        fix = FIXES[max(skipped, key=lambda some: some.count).reason]
+    else:
+        what, fix = "would be empty: there is no record in what was read", "give texts"
+    raise DataError(what, where=str(final), fix=fix)
 
 
 def _batches(records: Iterable[Record], fields: Sequence[str]) -> Iterator[list[Record]]:

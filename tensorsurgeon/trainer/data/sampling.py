@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorsurgeon.errors import DataError
+from tensorsurgeon.trainer.counted import counted
 from tensorsurgeon.trainer.data.mixture import Mixture
 from tensorsurgeon.trainer.data.packing import (
     DocumentPacker,
+    Numbers,
     Packer,
     Packing,
     Sample,
@@ -24,13 +26,16 @@ from tensorsurgeon.trainer.data.packing import (
 )
 from tensorsurgeon.trainer.data.shards import TokenShards
 
+_LOOKED_AT = 1 << 10
+"""Documents looked at together for a label; the first of them mostly have one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One data set of a mixture.
 
     Attributes:
-        name: distinguishes it; orders depend on it, so it should not be a path that may change.
+        name: tells it from others in messages; nothing that is learned depends on it.
         shards: its tokens.
         weight: its share of the samples, relative to the others'.
     """
@@ -68,8 +73,8 @@ class Dataset:
         left_out: by name of the source, what is never learned.
 
     Raises:
-        DataError: the sources do not fit each other or the packing, one has less than one sample,
-            or a document is too long.
+        DataError: the sources do not fit each other or the packing, one has less than one sample
+            or no label in any, or a document is too long.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Dataset:
     ) -> None:
         _check_sources(sources)
         self.sources = tuple(sources)
+        identities = [source.shards.identity for source in sources]
         self._mixture = Mixture([source.weight for source in sources], seed)
         self._readers = [
             _Reader(
@@ -90,7 +96,8 @@ class Dataset:
                 sequence_length,
                 packing,
                 too_long,
-                key=(seed, source.name),
+                # The same data in two sources is read in two orders.
+                key=(seed, identities[number], identities[:number].count(identities[number])),
                 number=number,
             )
             for number, source in enumerate(sources)
@@ -179,7 +186,7 @@ class _Reader:
         packing: Packing,
         too_long: TooLong,
         *,
-        key: tuple[int, str] | None,
+        key: tuple[int, str, int] | None,
         number: int,
     ) -> None:
         self._shards = shards
@@ -193,43 +200,47 @@ class _Reader:
             self._packer = self._whole(too_long, key)
         self.samples = self._packer.samples
 
-    def _stream(self, key: tuple[int, str] | None) -> Packer:
+    def _stream(self, key: tuple[int, str, int] | None) -> Packer:
         folder, kind = str(self._shards.folder), self._shards.index.kind
         if kind != "text":
             what = f"holds {kind} documents, which stay whole, and cannot be cut as a stream"
             raise DataError(what, where=folder, fix="set data: packing to documents")
         packer = StreamPacker(self._shards.lengths, self._length, key, partial=key is None)
         if not packer.samples:
-            tokens = self._shards.index.tokens
+            tokens = counted(self._shards.index.tokens, "token")
             raise DataError(
-                f"has {tokens} tokens, less than one sample of {self._length}",
+                f"has {tokens}, less than one sample of {self._length}",
                 where=folder,
                 fix="lower data: sequence_length, prepare more tokens, or set packing to documents",
             )
         return packer
 
-    def _whole(self, too_long: TooLong, key: tuple[int, str] | None) -> Packer:
+    def _whole(self, too_long: TooLong, key: tuple[int, str, int] | None) -> Packer:
         shards, lengths = self._shards, self._shards.lengths
         folder = str(shards.folder)
         counts = taken(lengths, self._length, too_long, pairs=self._pairs, where=folder)
         together = 2 if self._pairs else 1
         cut = np.flatnonzero((counts < lengths) & (counts > 0))
-        for document in cut:  # where nothing is left to learn, of one of two, both are useless
-            _, learned = shards.read([(int(document), 0, int(counts[document]))])
-            if counts[document] < 2 or (learned is not None and not learned[1:].any()):
-                unit = int(document) // together * together
-                counts[unit : unit + together] = 0
+        learns = shards.learns_within(cut, counts[cut])
+        for inside in range(together):  # of a pair, both are useless without the other
+            counts[cut[~learns] // together * together + inside] = 0
         by_unit = counts.reshape(-1, together), lengths.reshape(-1, together)
         skipped = (by_unit[0] == 0).any(axis=1)
         shorter = (by_unit[0] < by_unit[1]).any(axis=1) & ~skipped
         self.left_out = LeftOut(cut=int(shorter.sum()), skipped=int(skipped.sum()))
-        if skipped.all():
+        if not (counts[cut[learns]].any() or self._learns(counts)):
             raise DataError(
-                f"has nothing left to learn in samples of {self._length} tokens",
+                f"has nothing left to learn in samples of {counted(self._length, 'token')}",
                 where=folder,
-                fix="raise data: sequence_length",
+                fix="raise data: sequence_length, or prepare more tokens",
             )
         return DocumentPacker(counts, self._length, key, pairs=self._pairs)
+
+    def _learns(self, counts: Numbers) -> bool:
+        """Whether any token is a label, of as many of each document as are taken."""
+        taken_of = np.flatnonzero(counts)
+        parts = np.split(taken_of, range(_LOOKED_AT, len(taken_of), _LOOKED_AT))
+        return any(self._shards.learns_within(part, counts[part]).any() for part in parts)
 
     def read(self, epoch: int, position: int) -> Sample:
         content = self._packer.content(epoch, position)

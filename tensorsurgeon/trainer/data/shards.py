@@ -12,7 +12,7 @@ answers chosen and rejected, each after the same prompt.
 
 Sizes, headers and offsets are checked when the folder is opened, tokens when they are read: each is
 below the vocabulary, or an embedding on a GPU would end the process with no word of why. Digests
-are compared on request, as that reads every byte.
+are compared by `train check` alone, as that reads every byte.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from tensorsurgeon.checkpoint.header import read_header
 from tensorsurgeon.errors import CheckpointError, DataError, fix_for
 from tensorsurgeon.specs import DType, StoredTensor, TensorSpec
+from tensorsurgeon.trainer.data.folders import no_such_folder
 from tensorsurgeon.trainer.data.index import ShardEntry, TokenIndex, read_index
 
 TOKENIZER_NAME = "tokenizer.json"
@@ -46,6 +47,8 @@ _OTHER_TOKENIZER_NAMES = (
 
 _HEADER_LIMIT = 1 << 20
 _BUFFER = 1 << 22
+_STRETCH = 1 << 26
+_GAP = 1 << 16
 
 Piece = tuple[int, int, int]
 """Some tokens of one document: its number, the first token's within it, and how many."""
@@ -69,12 +72,16 @@ def tokenizer_digest(folder: Path) -> str:
         what = f"its tokenizer cannot be read: {error.strerror}"
         raise DataError(what, where=str(folder), fix=fix_for(error)) from None
     if not names:
-        raise DataError(
-            f"has no tokenizer: neither {TOKENIZER_NAME} nor files of an older kind",
-            where=str(folder),
-            fix="name the folder of a checkpoint with its tokenizer",
-        )
+        fix = "name the folder of a checkpoint with its tokenizer"
+        if not folder.is_dir():
+            raise no_such_folder(folder, _has_tokenizer, fix)
+        what = f"has no tokenizer: neither {TOKENIZER_NAME} nor files of an older kind"
+        raise DataError(what, where=str(folder), fix=fix)
     return digest.hexdigest()
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (TOKENIZER_NAME, *_OTHER_TOKENIZER_NAMES))
 
 
 def layout(index: TokenIndex, tokens: int, documents: int) -> list[TensorSpec]:
@@ -163,6 +170,42 @@ class TokenShards:
         if total and int(tokens.max()) > self.index.largest_token:
             raise self._damaged(pieces, int(tokens.max()))
         return tokens, None if learned is None else learned != 0
+
+    def learns_within(
+        self, documents: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Of which documents a token is learned among the first ones, beside the very first.
+
+        Answers of documents that are near each other are read at once, since a read for each of
+        millions takes minutes; of texts nothing is read.
+
+        Args:
+            documents: (n,) int64, their numbers, ascending.
+            counts: (n,) int64, how many tokens of each there are.
+
+        Returns:
+            (n,) bool.
+
+        Raises:
+            DataError: a file was cut, or its disk failed.
+        """
+        found = counts > 1
+        if not self.index.has_answers:
+            return found
+        longer = np.flatnonzero(found)
+        begins = self.starts[documents[longer]] + 1
+        ends = begins + counts[longer] - 1
+        numbers = np.searchsorted(self._bases, begins, side="right") - 1
+        apart = (np.diff(numbers) > 0) | (np.diff(begins // _STRETCH) > 0)
+        bounds = np.flatnonzero(apart | (begins[1:] - ends[:-1] > _GAP)) + 1
+        for some in np.split(np.arange(len(longer)), bounds) if len(longer) else ():
+            first, last = int(begins[some[0]]), int(ends[some[-1]])
+            file, base = self._files[numbers[some[0]]], self._bases[numbers[some[0]]]
+            answers = np.zeros(last - first + 1, np.uint8)  # one more, as an end may be the last
+            _fill(file, file.answers_at + first - base, answers[:-1])
+            edges = np.stack([begins[some], ends[some]], axis=1).reshape(-1) - first
+            found[longer[some]] = np.maximum.reduceat(answers, edges)[::2] != 0
+        return found
 
     def document(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """All tokens of a document, and which are learned; as `read`."""

@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from tensorsurgeon.checkpoint.strict_json import StrictJSONError, parse_object
-from tensorsurgeon.errors import DataError, did_you_mean, fix_for, shortened
+from tensorsurgeon.errors import DataError, fix_for, shortened
 from tensorsurgeon.specs import size_text
+from tensorsurgeon.trainer.data.fields import FormatName, fix_for_missing
 
 Split = Literal["file", "blank-lines", "lines"]
 """What a document of a text file is: all of it, what stands between blank lines, or a line."""
@@ -26,6 +28,10 @@ _ROWS = 256
 _LINES = {".jsonl", ".ndjson"}
 _TEXTS = {".htm", ".html", ".markdown", ".md", ".rst", ".tex", ".text", ".txt"}
 _PARQUET = {".parquet", ".pq"}
+_TABLES = {".csv", ".tsv"}
+
+_ONE_A_LINE = "write one JSON object a line"
+_AT_COLUMN = re.compile(r" at line 1 column ([0-9]+)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +68,10 @@ def find_files(inputs: Sequence[Path]) -> Files:
     """Files named, and those in folders, at any depth and in the order of their names.
 
     Of a folder files of a known suffix are taken, and none that is hidden; a file that is named is
-    taken whatever it is called.
+    taken whatever it is called, but for tables, whose rows would be one text.
 
     Raises:
-        DataError: one is not there, or twice, or nothing is.
+        DataError: one is not there, or twice, or a table, or nothing is there.
     """
     paths: list[Path] = []
     left_out: dict[str, int] = {}
@@ -73,6 +79,10 @@ def find_files(inputs: Sequence[Path]) -> Files:
         if path.is_dir():
             paths += _in_folder(path, left_out)
         elif path.is_file():
+            if _suffix(path) in _TABLES:
+                what = "is a table, and would be read as one text with all its commas"
+                fix = "write its rows as lines of JSON (.jsonl) or Parquet; or call it .txt"
+                raise DataError(what, where=str(path), fix=fix)
             paths.append(path)
         elif path.exists():
             raise DataError("is neither a file nor a folder", where=str(path))
@@ -92,7 +102,12 @@ def find_files(inputs: Sequence[Path]) -> Files:
 
 
 def read_records(
-    files: Files, fields: Sequence[str], *, optional: Sequence[str] = (), split: Split | None
+    files: Files,
+    fields: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    form: FormatName = "text",
+    split: Split | None,
 ) -> Iterator[Record]:
     """Every record of the files, in order.
 
@@ -100,6 +115,7 @@ def read_records(
         files: where from; `done` is kept up to date.
         fields: what is used of a record; Parquet is read for these columns alone.
         optional: those of them that may be missing.
+        form: what records are said to be, for what is told of one that is something else.
         split: what of a text file is a document; None where texts are not what is wanted.
 
     Raises:
@@ -112,28 +128,33 @@ def read_records(
             if suffix in _LINES:
                 yield from _lines_of_json(path, files)
             elif suffix in _PARQUET:
-                yield from _rows(path, fields, optional)
+                yield from _rows(path, fields, optional, form)
             elif split is None or suffix == ".json":
                 raise DataError(
                     "is neither lines of JSON nor Parquet",
                     where=str(path),
-                    fix="write one JSON object a line, in a file that ends in .jsonl",
+                    fix=f"{_ONE_A_LINE}, in a file that ends in .jsonl",
                 )
             else:
                 yield from _documents(path, fields[0], split, files)
         files.done = before + _size(path)
 
 
-def text_of(record: Record, name: str) -> str:
+def text_of(record: Record, name: str, form: FormatName = "text") -> str:
     """A field that must be a text; null is an empty one.
+
+    Args:
+        record: the record.
+        name: the field.
+        form: what the record is said to be.
 
     Raises:
         DataError: it is missing, or something else.
     """
     if name not in record.fields:
-        raise DataError(
-            f"has no field '{name}'", where=record.where, fix=did_you_mean(name, record.fields)
-        )
+        texts = [other for other, value in record.fields.items() if isinstance(value, str)]
+        fix = fix_for_missing(name, form, record.fields, texts)
+        raise DataError(f"has no field '{name}'", where=record.where, fix=fix)
     value = record.fields[name]
     if value is None:
         return ""
@@ -217,9 +238,10 @@ def _decoded(data: bytes, where: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"is not UTF-8 at byte {error.start}", where=where, fix="convert it with iconv -t UTF-8"
-        ) from None
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "UTF-16" if wide else "LATIN1"
+        fix = f"convert it from its encoding, as with iconv -f {encoding} -t UTF-8"
+        raise DataError(f"is not UTF-8 at byte {error.start}", where=where, fix=fix) from None
 
 
 def _documents(path: Path, name: str, split: Split, files: Files) -> Iterator[Record]:
@@ -263,11 +285,16 @@ def _lines_of_json(path: Path, files: Files) -> Iterator[Record]:
         try:
             yield Record(where=where, fields=parse_object(line))
         except StrictJSONError as problem:
-            what = str(problem).replace(" at line 1 column ", " at column ")
-            raise DataError(what, where=where) from None
+            _decoded(line, where)
+            what = _AT_COLUMN.sub("", str(problem))
+            column = "".join(f":{number}" for number in _AT_COLUMN.findall(str(problem)))
+            fix = _ONE_A_LINE if column or "where an object is" in what else ""
+            raise DataError(what, where=where + column, fix=fix) from None
 
 
-def _rows(path: Path, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
+def _rows(
+    path: Path, fields: Sequence[str], optional: Sequence[str], form: FormatName
+) -> Iterator[Record]:
     try:
         import pyarrow as arrow  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -283,7 +310,7 @@ def _rows(path: Path, fields: Sequence[str], optional: Sequence[str]) -> Iterato
             there = table.schema_arrow.names
             for name in fields:
                 if name not in there and name not in optional:
-                    fix = did_you_mean(name, there)
+                    fix = fix_for_missing(name, form, there, there)
                     raise DataError(f"has no column '{name}'", where=str(path), fix=fix)
             columns = [name for name in fields if name in there]
             number = 0

@@ -6,24 +6,20 @@ from typing import Any
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import License, license_of
-from tensorsurgeon.specs import TORCH_NAMES
-from tensorsurgeon.trainer.export.markdown import (
+from tensorsurgeon.documents.markdown import (
     code,
     fence,
     front_matter,
     heading,
-    is_repo,
+    is_repo_name,
     repo_link,
 )
+from tensorsurgeon.specs import TORCH_NAMES
 from tensorsurgeon.trainer.export.plan import Export
 from tensorsurgeon.trainer.export.sidecars import LAYER_MAP_NAME, RECIPE_NAME
 from tensorsurgeon.trainer.export.training import Losses
+from tensorsurgeon.trainer.stages import STAGES
 
-_STAGES = {
-    "pretrain": "Continued pretraining",
-    "sft": "Supervised fine-tuning",
-    "dpo": "Direct preference optimisation",
-}
 _TAGS = {"pretrain": "continued-pretraining"}
 
 _RUN_FILE_LIMIT = 20_000
@@ -64,7 +60,7 @@ def card_text(
 def _entries(export: Export, found: License | None) -> Mapping[str, str | Sequence[str]]:
     entries: dict[str, str | Sequence[str]] = {"library_name": "transformers"}
     repos = [entry.get("repo") for entry in export.sources.values()]
-    if bases := [repo for repo in dict.fromkeys(repos) if is_repo(repo)]:
+    if bases := [repo for repo in dict.fromkeys(repos) if is_repo_name(repo)]:
         entries |= {"base_model": bases, "base_model_relation": "finetune"}
     if found is not None:
         entries["license"] = found.ids[0] if len(found.ids) == 1 else found.ids
@@ -79,12 +75,15 @@ def _summary(export: Export) -> str:
     training, family = export.training, export.config.get("model_type")
     kind = f"{code(family)} model" if isinstance(family, str) and family else "model"
     elements = sum(tensor.spec.elements for tensor in export.tensors)
-    stage = _STAGES.get(training.stage, code(training.stage))
+    seen = f"{training.tokens:,} tokens"
+    if training.stage == "dpo":
+        seen = f"pairs of answers, {seen} with their padding"
+    stage = STAGES.get(training.stage, code(training.stage))
     return (
         f"A {kind} with {export.depth} layer{'s' * (export.depth != 1)} and {elements:,} "
         f"parameters in {_dtypes(export)}.\n{stage} of "
-        f"{code(str(export.source['folder']))} for {training.steps:,} steps on "
-        f"{training.tokens:,} tokens, with TensorSurgeon {__version__}."
+        f"{code(str(export.source['folder']))} for {training.steps:,} steps on {seen}, "
+        f"with TensorSurgeon {__version__}."
     )
 
 
@@ -111,7 +110,7 @@ def _losses(stage: str, losses: Losses) -> Iterator[str]:
     )
     if known := [(name, loss) for name, loss in rows if loss is not None]:
         if stage == "dpo":
-            yield "Loss of the preference on pairs that were held out, all the same ones, in nats:"
+            yield "Loss on pairs that were held out, all the same ones, in nats per pair:"
         else:
             yield "Loss on tokens that were held out, all the same ones, in nats per token:"
         lines = ["| | loss |", "| --- | --- |"]

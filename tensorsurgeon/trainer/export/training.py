@@ -6,12 +6,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Losses on the held-out tokens, in nats per token; None where one was not measured.
+    """Losses on the held-out data, in nats per token, or per pair where the stage is `dpo`.
+
+    None stands for one that was not measured.
 
     Attributes:
         before: of the model as it came, before the first step.
         after: of the one that is written.
-        base: of the base model on the same tokens.
+        base: of the base model on the same data.
     """
 
     before: float | None = None
@@ -27,7 +29,7 @@ class Training:
         run_file: the text of its run file, as it was read.
         stage: `pretrain`, `sft` or `dpo`.
         steps: of the optimiser.
-        tokens: that were seen.
+        tokens: positions of the samples that were seen; padding of whole documents counts.
         seed: of the order of the data.
     """
 

@@ -79,7 +79,7 @@ def write_checkpoint(
         values: asked once for each tensor, in the order of `export.tensors`.
         losses: for the model card.
         overwrite: whether to replace a checkpoint that is there.
-        progress: told how far it is, on the first rank.
+        progress: told how far it is, in bytes of tensors.
         disk: what to write to.
 
     Raises:
@@ -93,12 +93,12 @@ def write_checkpoint(
         writing = _Writing(export, Workplace.of(final), disk or Disk(), stack)
         if not first_rank(lambda: writing.begin(overwrite=overwrite)):
             return
-        done = 0
+        done, total = 0, sum(tensor.spec.nbytes for tensor in export.tensors)
         for tensor in export.tensors:
             _write_one(writing, tensor, values)
             done += tensor.spec.nbytes
             if progress is not None:
-                progress(done, export.nbytes)
+                progress(done, total)
         first_rank(lambda: writing.publish(losses or Losses(), overwrite=overwrite))
 
 

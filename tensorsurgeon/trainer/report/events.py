@@ -33,7 +33,11 @@ class LayerForm(_Form):
 
 
 class RunEvent(_Form):
-    """A run begins, or goes on after the step `resumed_at`."""
+    """A run begins, or goes on after the step `resumed_at`.
+
+    Attributes:
+        training: tells it from runs that it could not go on from.
+    """
 
     event: Literal["run"]
     stage: Text
@@ -50,20 +54,35 @@ class RunEvent(_Form):
     peak_flops: Measured = None
     versions: Mapping[Text, Text] = {}
     resumed_at: Count | None = None
+    training: Text = ""
     at: Text = ""
 
 
 class BaselineEvent(_Form):
-    """The loss of another model on the same held-out tokens."""
+    """The loss of another model on held-out data.
+
+    Attributes:
+        tokens: valid ones that it is a mean over.
+        data: tells the data and how much of it from others; likewise below.
+        model: tells the model from others.
+    """
 
     event: Literal["baseline"]
     name: Text
     loss: Measured
     tokens: Count
+    data: Text = ""
+    model: Text = ""
 
 
 class StepEvent(_Form):
-    """A step of the optimiser, or one that was left out."""
+    """A step of the optimiser, or one that was left out.
+
+    Attributes:
+        tokens: positions of all samples until then, padding included.
+        valid: labels of this step, of which the loss is a mean.
+        pairs: the same of preferences.
+    """
 
     event: Literal["step"]
     step: Count
@@ -71,6 +90,8 @@ class StepEvent(_Form):
     learning_rate: Measured
     gradient_norm: Measured
     tokens: Count
+    valid: Count | None = None
+    pairs: Count | None = None
     tokens_per_second: Measured
     mfu: Measured = None
     memory: Count | None = None
@@ -81,12 +102,19 @@ class StepEvent(_Form):
 
 
 class EvaluationEvent(_Form):
-    """The loss on held-out tokens after a step; 0 is before the first."""
+    """The loss on held-out data after a step; 0 is before the first.
+
+    Attributes:
+        tokens: valid ones that it is a mean over.
+        pairs: the same of preferences.
+    """
 
     event: Literal["evaluation"]
     step: Count
     loss: Measured
-    tokens: Count
+    tokens: Count | None = None
+    pairs: Count | None = None
+    data: Text = ""
     margin: Measured = None
     accuracy: Measured = None
 
@@ -115,6 +143,7 @@ class SeamsEvent(_Form):
     event: Literal["seams"]
     step: Count
     seams: tuple[SeamForm, ...]
+    data: Text = ""
 
 
 class SavedEvent(_Form):

@@ -6,18 +6,13 @@ from tensorsurgeon.trainer.progress import duration
 from tensorsurgeon.trainer.report.axes import amount, signed, significant
 from tensorsurgeon.trainer.report.history import History
 from tensorsurgeon.trainer.report.markup import Markup, joined, shown, tag
-
-_STAGES = {
-    "pretrain": "Continued pretraining",
-    "sft": "Supervised fine-tuning",
-    "dpo": "Direct preference optimisation",
-}
+from tensorsurgeon.trainer.stages import STAGES
 
 
 def header(history: History, title: str) -> Markup:
     """The title, and what was trained in a sentence."""
     run = history.run
-    stage = _STAGES.get(run.stage, run.stage)
+    stage = STAGES.get(run.stage, run.stage)
     size = f"{amount(run.parameters)} parameters in {_count(len(run.layers), 'layer')}"
     sentence = f"{size}, {amount(history.tokens)} tokens, {_device(history)}. {_state(history)}"
     return tag(
@@ -91,9 +86,11 @@ def _facts(history: History) -> Iterator[tuple[str, str]]:
         trained += f", of which {run.trainable:,} are trained"
     yield "Parameters", trained
     yield "Steps", f"{history.steps[-1].step if history.steps else 0:,} of {run.steps:,}"
-    yield "Tokens a step", f"{run.tokens_per_step:,}"
+    yield "Positions a step", f"{run.tokens_per_step:,}"
     yield "Sequence length", f"{run.sequence_length:,} tokens"
-    yield "Tokens", f"{history.tokens:,}"
+    yield "Positions", f"{history.tokens:,}, padding included"
+    if (share := history.valid_share) is not None:
+        yield "Learned", f"{share:.1%} of the positions"
     yield "Device", _device(history)
     if run.precision:
         yield "Computed in", run.precision
@@ -116,6 +113,8 @@ def _events(history: History) -> Iterator[tuple[str, str]]:
         counts = ((reason, reasons.count(reason)) for reason in ("not finite", "spike"))
         words = {"not finite": "not finite", "spike": "a spike of the loss"}
         yield "Steps skipped", ", ".join(f"{n} ({words[reason]})" for reason, n in counts if n)
+    if history.left_out:
+        yield "Not drawn", f"{_count(history.left_out, 'held-out loss', 'es')} on other data"
     if history.saved:
         mean = sum(event.seconds for event in history.saved) / len(history.saved)
         size = amount(history.saved[-1].bytes, "bytes")
@@ -141,5 +140,5 @@ def _state(history: History) -> str:
     return f"Ended after {steps}: {history.end.reason}."
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' * (number != 1)}"
+def _count(number: int, name: str, plural: str = "s") -> str:
+    return f"{number:,} {name}{plural * (number != 1)}"

@@ -23,6 +23,7 @@ from tensorsurgeon.trainer.report.events import (
 from tensorsurgeon.trainer.report.series import Series
 
 AtStep = TypeVar("AtStep", StepEvent, EvaluationEvent, LayersEvent, SeamsEvent, SavedEvent)
+Measuring = TypeVar("Measuring", EvaluationEvent, SeamsEvent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,10 @@ class History:
         run: how it began, or last went on.
         resumed: the steps after which it went on.
         end: how it ended; None while it runs, and where it was killed.
-        base: the base model's loss on the held-out tokens.
+        base: the base model's loss on the data that the evaluations are of.
+        evaluations: on the data that the last one is of.
+        left_out: how many were on other data, before the run went on.
+        seams: with the tokens that the last ones were looked at with.
     """
 
     run: RunEvent
@@ -60,6 +64,7 @@ class History:
     base: BaselineEvent | None
     steps: tuple[StepEvent, ...]
     evaluations: tuple[EvaluationEvent, ...]
+    left_out: int
     layers: tuple[LayersEvent, ...]
     seams: tuple[SeamsEvent, ...]
     saved: tuple[SavedEvent, ...]
@@ -89,17 +94,22 @@ class History:
             )
         ends = [i for i, event in enumerate(events) if isinstance(event, EndEvent | RunEvent)]
         last = events[ends[-1]]
+        evaluations, seams = _by_step(events, EvaluationEvent), _by_step(events, SeamsEvent)
+        same = _of_one_data(evaluations)
         bases = [event for event in events if isinstance(event, BaselineEvent)]
+        if same:
+            bases = [base for base in bases if base.data == same[-1].data]
         return cls(
             run=runs[-1],
             began=runs[0].at,
             resumed=tuple(sorted({r.resumed_at for r in runs if r.resumed_at is not None})),
             end=last if isinstance(last, EndEvent) else None,
-            base=bases[0] if bases else None,
+            base=bases[-1] if bases else None,
             steps=_by_step(events, StepEvent),
-            evaluations=_by_step(events, EvaluationEvent),
+            evaluations=same,
+            left_out=len(evaluations) - len(same),
             layers=_by_step(events, LayersEvent),
-            seams=_by_step(events, SeamsEvent),
+            seams=_of_one_data(seams),
             saved=_by_step(events, SavedEvent),
         )
 
@@ -122,6 +132,13 @@ class History:
     def tokens(self) -> int:
         """Tokens trained on."""
         return max((event.tokens for event in self.steps), default=0)
+
+    @property
+    def valid_share(self) -> float | None:
+        """Valid labels as a share of the positions, in the steps on record; None where unknown."""
+        valid = [event.valid for event in self.steps if event.valid is not None]
+        positions = len(valid) * self.run.tokens_per_step
+        return sum(valid) / positions if positions else None
 
     def series(self, key: str, *, skipped: bool = True) -> Series:
         """A number of the steps, where it is finite, over tokens; of skipped ones or not."""
@@ -189,3 +206,8 @@ def _series(points: Sequence[tuple[int, float | None]]) -> Series:
 def _by_step(events: Sequence[Event], kind: type[AtStep]) -> tuple[AtStep, ...]:
     found = {event.step: event for event in events if isinstance(event, kind)}
     return tuple(found[step] for step in sorted(found))
+
+
+def _of_one_data(events: Sequence[Measuring]) -> tuple[Measuring, ...]:
+    """Those on the data of the last: a run that went on may have been given others."""
+    return tuple(event for event in events if event.data == events[-1].data)

@@ -132,15 +132,18 @@ def _near(histories: Sequence[History], levels: Sequence[Level], x: Axis) -> Axi
     values = [level.value for level in levels]
     for history in histories:
         for series in (smoothed(history.series("loss", skipped=False)), history.held_out()):
-            values += [y for x, y in zip(series.xs, series.ys, strict=True) if x >= late]
+            values += [
+                loss for tokens, loss in zip(series.xs, series.ys, strict=True) if tokens >= late
+            ]
     return axis_of(values, margin=0.2) if len(values) > 1 else None
 
 
 def comparison(histories: Sequence[History], names: Sequence[str]) -> Markup | None:
-    """A table of the run and its controls; None where there are none of these."""
-    if len(histories) < 2:
+    """A table of the run and its controls; None where there are none of these, or no losses."""
+    ends = [history.losses.xs[-1] for history in histories if history.losses]
+    if len(histories) < 2 or not ends:
         return None
-    common = min(history.losses.xs[-1] for history in histories if history.losses)
+    common = min(ends)
     differ = any(history.losses and history.losses.xs[-1] != common for history in histories)
     names_of_columns = ["Run", "Parameters", "Tokens", "Loss before", "Loss after"]
     names_of_columns += [f"at {amount(common)} tokens"] if differ else []
@@ -167,11 +170,15 @@ def comparison(histories: Sequence[History], names: Sequence[str]) -> Markup | N
 def _caution(histories: Sequence[History]) -> Markup | None:
     """What the table compares, and whether that is the same everywhere."""
     measured = {history.measured for history in histories}
-    held_out = {event.tokens for history in histories for event in history.evaluations}
+    held_out = {
+        (event.data, event.tokens, event.pairs)
+        for history in histories
+        for event in history.evaluations
+    }
     if measured == {"held-out"} and len(held_out) <= 1:
         return None
     if measured == {"held-out"}:
-        text = "These losses are of held-out texts of different lengths, and no fair comparison."
+        text = "These losses are of different held-out data, and no fair comparison."
     elif measured == {"training"}:
         text = "There are no held-out losses: these are of the first and the last step."
     else:

@@ -63,19 +63,15 @@ def _table(
     before: tuple[SeamForm, ...], after: tuple[SeamForm, ...], steps: tuple[int, int]
 ) -> Markup:
     """Every seam at the first and at the last moment on record."""
-    last = {seam.layer: seam for seam in after}
+    first, last = ({seam.layer: seam for seam in seams} for seams in (before, after))
     rows = []
-    for seam in before:
-        then = last.get(seam.layer)
+    for index, seam in sorted((first | last).items()):  # a run that went on may measure more
+        ends = (first.get(index), last.get(index))
+        cosines = [end.cosine if end else None for end in ends]
+        ratios = [end.norm_ratio if end else None for end in ends]
+        cells = (tag("td", _number(value), class_="number") for value in (*cosines, *ratios))
         source, layer = seam.original
-        numbers = (
-            seam.cosine,
-            then.cosine if then else None,
-            seam.norm_ratio,
-            then.norm_ratio if then else None,
-        )
-        cells = (tag("td", _number(value), class_="number") for value in numbers)
-        header = tag("th", str(seam.layer), scope="row")
+        header = tag("th", str(index), scope="row")
         rows.append(tag("tr", header, tag("td", f"{source} {layer}"), *cells))
     first_step, last_step = (f"step {step:,}" for step in steps)
     groups = tag(

@@ -77,7 +77,7 @@ def speed_figures(history: History, x: Axis) -> Markup | None:
     charts: list[Markup] = []
     x = axis_of((x.low, x.high), unit="count", margin=0, count=3)
     for key, title, words, unit in (
-        ("tokens_per_second", "Throughput", "tokens per second", "count"),
+        ("tokens_per_second", "Throughput", "positions per second", "count"),
         ("mfu", "Utilisation", "MFU, of the stated peak", "%"),
         ("memory", "Memory", "highest of a device", "bytes"),
     ):

@@ -12,11 +12,12 @@ from tokenizers.normalizers import Replace
 
 from tensorsurgeon.errors import DataError
 from tensorsurgeon.trainer.data.chat import ChatTemplate
+from tensorsurgeon.trainer.data.fields import FormatName
 from tensorsurgeon.trainer.data.formats import (
     CONTROL_TOKEN,
     EMPTY_ANSWER,
+    NO_ANSWER,
     SAME_ANSWERS,
-    FormatName,
     Unit,
     find_format,
 )
@@ -230,8 +231,21 @@ def test_records_with_nothing_to_learn_are_left_out(smollm2_tokenizer: Tokenizer
         {"messages": [{"role": "user", "content": "<|im_end|>"}, answer]},
         {"messages": [user, answer]},
     )
-    assert made[:3] == [EMPTY_ANSWER, EMPTY_ANSWER, CONTROL_TOKEN]
+    assert made[:3] == [NO_ANSWER, EMPTY_ANSWER, CONTROL_TOKEN]
     assert isinstance(made[3], tuple)
+
+
+def test_a_record_without_messages_is_told_with_the_option_that_reads_it(
+    smollm2_tokenizer: Tokenizer,
+) -> None:
+    for record, fix in (
+        ({"id": "a", "conversation": CONVERSATION}, "--field conversation"),
+        ({"text": "a"}, "--format text"),
+        ({"instruction": "a", "output": "b"}, "--format alpaca"),
+    ):
+        with pytest.raises(DataError) as caught:
+            encode(smollm2_tokenizer, "chat", record)
+        assert str(caught.value) == f"a.jsonl:1: has no field 'messages'\n  fix: {fix}"
 
 
 @pytest.mark.parametrize(

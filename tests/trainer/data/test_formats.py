@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorsurgeon.errors import DataError
+from tensorsurgeon.trainer.data.fields import FormatName
 from tensorsurgeon.trainer.data.formats import (
     EMPTY_ANSWER,
     EMPTY_TEXT,
     SAME_ANSWERS,
-    FormatName,
     Unit,
     find_format,
 )
@@ -147,7 +147,32 @@ def test_a_pair_with_an_empty_answer_is_left_out(tokenizer: Tokenizer) -> None:
         ),
         ("preference", {"prompt": "a", "chosen": "b"}, "has no field 'rejected'"),
         ("preference", {"chosen": "b", "rejected": "c"}, "has no field 'prompt'"),
-        ("text", {"body": "a"}, "has no field 'text'"),
+        ("text", {"body": "a"}, "has no field 'text'\n  fix: --field body"),
+        (
+            "text",
+            {"body": "a", "texts": "b", "id": 1},
+            "has no field 'text'\n  fix: --field texts; known: body, texts",
+        ),
+        (
+            "text",
+            {"one": "a", "two": "b"},
+            "has no field 'text'\n  fix: name it with --field; known: one, two",
+        ),
+        ("text", {"my body": "a", "id": 1}, "has no field 'text'\n  fix: --field 'my body'"),
+        ("text", {"id": 1}, "has no field 'text'\n  fix: known: id"),
+        ("text", {"messages": [], "id": "a"}, "has no field 'text'\n  fix: --format chat"),
+        (
+            "text",
+            {"instruction": "a", "input": "b", "output": "c"},
+            "has no field 'text'\n  fix: --format alpaca",
+        ),
+        (
+            "alpaca",
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "has no field 'instruction'\n  fix: --format preference",
+        ),
+        ("alpaca", {"instruction": "a", "outptu": "b"}, "has no field 'output'\n  fix: did you"),
+        ("preference", {"messages": []}, "has no field 'prompt'\n  fix: --format chat"),
     ],
 )
 def test_a_record_of_another_form_is_told_with_its_place(

@@ -1,7 +1,9 @@
 """Packing: every token has its place, and no label crosses from one document to another."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -210,7 +212,7 @@ TOO_LONG = [([1] * 12, [False] * 9 + [True] * 3), ([2] * 5, [False] + [True] * 4
 def test_a_document_longer_than_a_sample_is_refused_and_counted(tmp_path: Path) -> None:
     with (
         open_shards(write_shards(tmp_path / "sft", TOO_LONG, kind="sft")) as shards,
-        pytest.raises(DataError, match=r"1 of 2 documents are longer.*number 0, has 12"),
+        pytest.raises(DataError, match=r"1 of 2 documents is longer.*number 0, has 12"),
     ):
         HeldOut(shards, sequence_length=11, packing="documents")
 
@@ -248,12 +250,54 @@ def test_a_pair_is_cut_to_a_half_each_and_left_out_where_one_half_has_no_answer_
         assert held_out.sample(0).tokens.tolist() == [1] * 6 + [2] * 6 + [257]
 
 
+@pytest.mark.parametrize("kind", ["text", "sft"])
+def test_cutting_many_documents_reads_texts_not_at_all_and_answers_once(
+    kind: Literal["text", "sft"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = None if kind == "text" else [False] * 4 + [True] * 8
+    documents = [([1] * 12, answers)] * 500
+    folder = write_shards(tmp_path / "many", documents, kind=kind, shard_size=1 << 20)
+    offsets, preadv = [], os.preadv
+
+    def noted(descriptor: int, buffers: Any, offset: int) -> int:
+        offsets.append(offset)
+        return preadv(descriptor, buffers, offset)
+
+    with open_shards(folder) as shards:
+        monkeypatch.setattr(os, "preadv", noted)
+        held_out = HeldOut(shards, sequence_length=8, packing="documents", too_long="truncate")
+    assert held_out.left_out.cut == 500
+    assert len(offsets) == (kind == "sft")
+
+
 def test_nothing_left_at_all_is_refused(tmp_path: Path) -> None:
     with (
         open_shards(write_shards(tmp_path / "sft", TOO_LONG, kind="sft")) as shards,
         pytest.raises(DataError, match="nothing left to learn"),
     ):
         HeldOut(shards, sequence_length=4, packing="documents", too_long="skip")
+
+
+@pytest.mark.parametrize("too_long", ["skip", "error"])
+def test_documents_none_of_which_has_a_label_are_refused(
+    too_long: Literal["skip", "error"], tmp_path: Path
+) -> None:
+    first_alone = ([1, 2, 3], [True, False, False])
+    long = [([1] * 9, [False] * 8 + [True])] * (too_long == "skip")
+    folder = write_shards(tmp_path / "sft", [first_alone] * 3000 + long, kind="sft")
+    with (
+        open_shards(folder) as shards,
+        pytest.raises(DataError, match="nothing left to learn in samples of 8 tokens"),
+    ):
+        HeldOut(shards, sequence_length=8, packing="documents", too_long=too_long)
+
+
+def test_documents_of_which_only_the_last_has_a_label_are_learned(tmp_path: Path) -> None:
+    documents = [([1], None)] * 3000 + [([2, 3], None)]
+    with open_shards(write_shards(tmp_path / "text", documents)) as shards:
+        held_out = HeldOut(shards, sequence_length=8, packing="documents")
+        labels = [held_out.sample(i).labels for i in range(len(held_out))]
+    assert sum(int((row >= 0).sum()) for row in labels) == 1
 
 
 def test_a_stream_shorter_than_a_sample_is_refused(tmp_path: Path) -> None:

@@ -9,35 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from tensorsurgeon.errors import BusyError, DataError, PlanError
 from tensorsurgeon.trainer.data import open_tokens, tokenizer_digest
-from tensorsurgeon.trainer.data.command import prepare as command
-from tensorsurgeon.trainer.data.prepare import HeldOutPart, Prepared, prepare
+from tensorsurgeon.trainer.data.fields import FormatName
+from tensorsurgeon.trainer.data.prepare import HeldOutPart, Prepared, Skipped, prepare
 from tensorsurgeon.trainer.data.shard_writer import writing_shards
 from tests.conftest import ROOT
-from tests.trainer.data.tokens import END, make_tokenizer, open_shards
-
-
-def write_lines(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return path
+from tests.trainer.data.tokens import make_tokenizer, open_shards, texts_in, write_lines
 
 
 def words(count: int) -> list[str]:
     return [f"text {number} " + "word " * (number % 7) for number in range(count)]
-
-
-def texts_in(folder: Path, tokenizer: Path) -> list[str]:
-    """The documents of token shards, spelled."""
-    from transformers import AutoTokenizer
-
-    made = AutoTokenizer.from_pretrained(tokenizer)
-    with open_shards(folder) as shards:
-        documents = [shards.document(i)[0].tolist() for i in range(shards.index.documents)]
-    assert all(tokens[-1] == END for tokens in documents)
-    return [made.decode(tokens[:-1]) for tokens in documents]
 
 
 def split_in(folder: Path, inputs: list[Path], tokenizer: Path, **options: Any) -> Prepared:
@@ -126,8 +109,65 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, byte_tokenizer: Pat
 def test_records_with_nothing_to_learn_are_counted(tmp_path: Path, byte_tokenizer: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", ["a", "", " ", "b"])
     made = prepare([path], tokenizer=byte_tokenizer, output=tmp_path / "made")
-    assert made.skipped == {"empty text": 2}
+    assert made.skipped == (Skipped(reason="empty text", count=2, first=f"{path}:2"),)
     assert made.index.documents == 2
+
+
+USER = {"role": "user", "content": "a"}
+ANSWER = {"role": "assistant", "content": "<s>"}
+
+NOTHING_LEARNED: dict[str, tuple[FormatName, list[dict[str, Any]], str, str]] = {
+    "no-answer": (
+        "chat",
+        [{"messages": [USER]}, {"messages": [USER, USER]}],
+        "left out 2 records: no message of the assistant, first at {path}:1",
+        'give chats with an answer, a message whose role is "assistant"',
+    ),
+    "control-token": (
+        "chat",
+        [{"messages": [USER, ANSWER]}],
+        "left out 1 record: a control token spelled out in a message, at {path}:1",
+        "take what spells a control token of the tokenizer out of the messages",
+    ),
+    "empty-answer": (
+        "alpaca",
+        [{"instruction": "a", "output": ""}],
+        "left out 1 record: empty answer, at {path}:1",
+        "give records that have an answer",
+    ),
+    "same-answers": (
+        "preference",
+        [
+            {"prompt": "a", "chosen": "", "rejected": "b"},
+            *[{"prompt": "a", "chosen": "b", "rejected": "b"}] * 2,
+        ],
+        "left out 2 records: chosen and rejected are the same, first at {path}:2; "
+        "left out 1 record: empty answer, at {path}:1",
+        "give pairs whose answers differ",
+    ),
+    "empty-text": (
+        "text",
+        [{"text": " "}],
+        "left out 1 record: empty text, at {path}:1",
+        "give records that have a text",
+    ),
+    "no-record": ("text", [], "there is no record in what was read", "give texts"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_LEARNED)
+def test_where_nothing_is_learned_the_first_record_and_what_it_lacks_are_told(
+    name: str, tmp_path: Path
+) -> None:
+    form, records, what, fix = NOTHING_LEARNED[name]
+    tokenizer = make_tokenizer(tmp_path / "tokenizer", template="{{ messages }}")
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(DataError) as caught:
+        prepare([path], tokenizer=tokenizer, output=tmp_path / "made", form=form)
+    assert str(caught.value) == (
+        f"{tmp_path / 'made'}: would be empty: {what.format(path=path)}\n  fix: {fix}"
+    )
 
 
 def test_a_pair_lies_in_one_shard(tmp_path: Path, byte_tokenizer: Path) -> None:
@@ -156,10 +196,15 @@ def test_nothing_to_learn_is_refused_and_leaves_nothing(
 def test_nothing_held_out_is_refused_and_leaves_nothing(
     tmp_path: Path, byte_tokenizer: Path
 ) -> None:
-    path = write_lines(tmp_path / "a.jsonl", ["a"])
-    with pytest.raises(DataError, match="would be empty"):
-        split_in(tmp_path, [path], byte_tokenizer, fraction=1e-9)
-    assert list(tmp_path.iterdir()) == [path]
+    path = write_lines(tmp_path / "a.jsonl", ["a", ""])
+    for fraction, name in ((1e-9, "held-out"), (1 - 1e-9, "train")):
+        with pytest.raises(DataError) as caught:
+            split_in(tmp_path, [path], byte_tokenizer, fraction=fraction)
+        assert str(caught.value) == (
+            f"{tmp_path / name}: would be empty: all that was read is on the other side of "
+            "--held-out\n  fix: give more texts, or --held-out another fraction"
+        )
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_document_too_large_for_the_tokenizer_is_refused(
@@ -168,6 +213,14 @@ def test_a_document_too_large_for_the_tokenizer_is_refused(
     (tmp_path / "a.txt").write_text("a" * ((8 << 20) + 1))
     with pytest.raises(DataError, match=r"a.txt: has 8388609 characters.*\n.*--split blank-lines"):
         prepare([tmp_path], tokenizer=byte_tokenizer, output=tmp_path.parent / "large")
+
+
+def test_a_text_is_no_record_of_another_form(tmp_path: Path, byte_tokenizer: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(DataError, match=r"a.txt: is neither lines of JSON nor Parquet"):
+        prepare(
+            [tmp_path / "a.txt"], tokenizer=byte_tokenizer, output=tmp_path / "made", form="alpaca"
+        )
 
 
 def test_a_mistake_late_in_the_input_leaves_nothing(tmp_path: Path, byte_tokenizer: Path) -> None:
@@ -223,6 +276,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tensorsurgeon.trainer.data.command import prepare as command
+from tensorsurgeon.trainer.data.dataset_records import DatasetName
+from tensorsurgeon.trainer.data.fields import FormatName
 from tensorsurgeon.trainer.data.prepare import prepare
 
 here, tokenizer = map(Path, sys.argv[1:])
@@ -244,78 +299,3 @@ def test_what_a_killed_run_has_left_is_no_output_and_does_not_hinder_the_next(
     prepare([path], tokenizer=byte_tokenizer, output=tmp_path / "made")
     assert texts_in(tmp_path / "made", byte_tokenizer) == words(3000)
     assert not (tmp_path / ".made.part").exists()
-
-
-def test_the_command_tells_what_it_made_on_stderr_alone(
-    tmp_path: Path, byte_tokenizer: Path
-) -> None:
-    (tmp_path / "texts").mkdir()
-    write_lines(tmp_path / "texts" / "a.jsonl", [*words(100), ""])
-    (tmp_path / "texts" / "b.png").touch()
-    arguments = (
-        *(tmp_path / "texts", "--tokenizer", byte_tokenizer, "-o", tmp_path / "made"),
-        *("--held-out", "0.2", "--held-out-output", tmp_path / "held-out"),
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.trainer.data.launch", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert lines[0] == "note: left out 1 file of '.png' found in folders"
-    assert lines[1] == "note: left out 1 record: empty text"
-    assert lines[2].startswith(f"{tmp_path / 'held-out'}: ")
-    assert lines[3].startswith(f"{tmp_path / 'made'}: ")
-    assert lines[4].endswith("tokens/s")
-
-
-def test_the_command_replaces_token_shards_only_when_asked(
-    tmp_path: Path, byte_tokenizer: Path
-) -> None:
-    path = write_lines(tmp_path / "a.jsonl", ["a"])
-    arguments = [str(path), "--tokenizer", str(byte_tokenizer), "-q", "-o", str(tmp_path / "made")]
-    first = CliRunner().invoke(command, arguments)
-    assert (first.exit_code, first.output) == (0, "")
-    write_lines(path, ["a", "b"])
-    again = CliRunner().invoke(command, arguments)
-    assert isinstance(again.exception, PlanError)
-    assert texts_in(tmp_path / "made", byte_tokenizer) == ["a"]
-    replaced = CliRunner().invoke(command, [*arguments, "--overwrite"])
-    assert (replaced.exit_code, replaced.output) == (0, "")
-    assert texts_in(tmp_path / "made", byte_tokenizer) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "nothing to read"),
-        (["x", "--held-out", "0.1"], "go together"),
-        (["x", "--held-out", "1"], "0<x<1"),
-        (["x", "--held-out", "0.1", "--held-out-output", "o"], "another folder"),
-        (["x", "--split-name", "train"], "go with --dataset"),
-        (["x", "--format", "alpaca", "--field", "a"], "--field does not go with"),
-        (["x", "--shard-size", "huge"], "'huge' is not a size"),
-    ],
-)
-def test_a_command_line_that_makes_no_sense_is_refused_at_once(
-    arguments: list[str], said: str
-) -> None:
-    done = CliRunner().invoke(command, [*arguments, "--tokenizer", "t", "-o", "o"])
-    assert done.exit_code == 2
-    assert said in done.output
-
-
-def test_the_command_needs_nothing_heavy_to_show_its_help() -> None:
-    script = (
-        "import sys\nfrom tensorsurgeon.trainer.data.command import prepare\n"
-        "heavy = {'numpy', 'torch', 'transformers', 'datasets', 'pyarrow'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"

@@ -87,6 +87,34 @@ def test_any_documents_come_back_as_they_were(
         shards.check_digests()
 
 
+@pytest.mark.parametrize("gap", [0, 1 << 16])
+@pytest.mark.parametrize("stretch", [16, 1 << 26])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), kind=st.sampled_from(["text", "sft"]))
+def test_what_is_learned_within_documents_is_what_reading_each_tells(
+    data: st.DataObject, kind: Any, gap: int, stretch: int, tmp_path_factory: Any
+) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 40), min_size=2, max_size=12))
+    rare = st.integers(0, 19).map(lambda number: number == 0)
+    answers = [data.draw(st.lists(rare, min_size=n, max_size=n)) for n in lengths]
+    lengths[0], answers[0] = lengths[0] + 1, [*answers[0], True]
+    written = [
+        ([1] * n, None if kind == "text" else learned)
+        for n, learned in zip(lengths, answers, strict=True)
+    ]
+    folder = tmp_path_factory.mktemp("within") / "shards"
+    write_shards(folder, written, kind=kind, shard_size=200)
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(lengths) - 1))))
+    counts = [data.draw(st.integers(1, lengths[number])) for number in chosen]
+    with pytest.MonkeyPatch.context() as patch, open_shards(folder) as shards:
+        patch.setattr("tensorsurgeon.trainer.data.shards._GAP", gap)
+        patch.setattr("tensorsurgeon.trainer.data.shards._STRETCH", stretch)
+        found = shards.learns_within(np.array(chosen, np.int64), np.array(counts, np.int64))
+        for number, count, told in zip(chosen, counts, found, strict=True):
+            _, learned = shards.read([(number, 0, count)])
+            assert told == (count > 1 if learned is None else learned[1:].any())
+
+
 def test_pieces_of_documents_in_several_shards_are_read_in_the_order_asked_for(
     tmp_path: Path,
 ) -> None:
@@ -134,8 +162,10 @@ def test_a_tokenizer_larger_than_the_embedding_is_fine_as_long_as_no_token_is(
 
 
 def test_a_folder_without_an_index_is_none_of_token_shards(tmp_path: Path) -> None:
-    assert "train prepare" in refusal(tmp_path)
-    assert "train prepare" in refusal(tmp_path / "absent")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: holds no token shards: there is no tokens.json\n"
+        "  fix: 'tensorsurgeon train prepare' makes token shards of texts"
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 100, 4096])

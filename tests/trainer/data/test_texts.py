@@ -59,6 +59,17 @@ def test_a_file_that_is_named_is_read_as_text_whatever_it_is_called(tmp_path: Pa
     assert texts(tmp_path / "README") == ["read me"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
+def test_a_table_that_is_named_is_refused_and_one_in_a_folder_left_out(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("a,b")
+    (tmp_path / "a.txt").write_text("a")
+    assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is a table, and would be read")
+    assert "lines of JSON (.jsonl) or Parquet" in refusal(tmp_path / name)
+    assert texts(tmp_path) == ["a"]
+
+
 TEXT = b"\xef\xbb\xbfone\r\ntwo\n\n \t\nthree\n\n\nfour"
 
 
@@ -98,21 +109,25 @@ def test_progress_ends_at_the_size_of_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"txt": "a"}', "has no field 'text'\n  fix: did you mean 'txt'?"),
-        (b'{"text": 1}', "field 'text' is not a text, but int"),
-        (b'{"text": "a"', "not JSON: Expecting ',' delimiter at column 13"),
-        (b'{"text": "\xff"}', "not UTF-8 at byte 10"),
-        (b'"text"', "a JSON str where an object is expected"),
-        (b'{"text": "\\ud800"}', "a lone surrogate"),
-        (b'{"text": "a", "text": "b"}', "duplicate key"),
-        (b'{"text": "a", "score": NaN}', "NaN is not JSON"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b'{"txt": "a"}', ": has no field 'text'\n  fix: --field txt"),
+        (b'{"text": 1}', ": field 'text' is not a text, but int"),
+        (b"hello", ":1: not JSON: Expecting value\n  fix: write one JSON object a line"),
+        (b'{"text": "a"', ":13: not JSON: Expecting ',' delimiter\n  fix: write one JSON object a"),
+        (b'{"text": "\xff"}', ": is not UTF-8 at byte 10\n  fix: "),
+        (
+            b'"text"',
+            ": a JSON str where an object is expected\n  fix: write one JSON object a line",
+        ),
+        (b'{"text": "\\ud800"}', ": a lone surrogate"),
+        (b'{"text": "a", "text": "b"}', ": duplicate key"),
+        (b'{"text": "a", "score": NaN}', ": NaN is not JSON"),
+        (b"[" * 100_000, ": nested too deeply"),
     ],
 )
 def test_a_bad_line_of_json_is_told_with_its_number(line: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\n\n' + line + b"\n")
-    assert f"{path}:3: {said}" in refusal(path)
+    assert f"{path}:3{said}" in refusal(path)
 
 
 def test_null_is_an_empty_text(tmp_path: Path) -> None:
@@ -126,7 +141,17 @@ def test_a_text_that_is_not_utf8_is_told_with_its_place(
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"fine\nna\xefve")
-    assert f"{path}{place}: is not UTF-8" in refusal(path, split=split)
+    told = refusal(path, split=split)
+    assert f"{path}{place}: is not UTF-8" in told
+    assert "iconv -f LATIN1 -t UTF-8" in told
+
+
+@pytest.mark.parametrize(("name", "order"), [("a.txt", "utf-16-le"), ("a.jsonl", "utf-16-be")])
+def test_a_text_in_utf16_is_told_as_such(name: str, order: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes('\ufeff{"text": "naïve"}\n'.encode(order))
+    told = refusal(tmp_path / name)
+    assert "is not UTF-8 at byte 0" in told
+    assert "iconv -f UTF-16 -t UTF-8" in told
 
 
 @pytest.mark.parametrize(
@@ -183,7 +208,7 @@ def test_parquet_is_read_row_by_row_and_only_what_is_used(tmp_path: Path) -> Non
 def test_parquet_without_the_column_is_refused_with_those_it_has(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"id": [1], "texts": ["a"]})
     assert refusal(path) == (
-        f"{path}: has no column 'text'\n  fix: did you mean 'texts'? known: id, texts"
+        f"{path}: has no column 'text'\n  fix: --field texts; known: id, texts"
     )
 
 

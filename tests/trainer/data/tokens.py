@@ -1,5 +1,6 @@
-"""Token shards and tokenizers made for a test."""
+"""Texts, token shards and tokenizers made for a test."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def make_tokenizer(folder: Path, *, begin: bool = False, template: str | None = 
         made.chat_template = template
     made.save_pretrained(folder)
     return folder
+
+
+def write_lines(path: Path, texts: Sequence[str]) -> Path:
+    """Texts as lines of JSON."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def texts_in(folder: Path, tokenizer: Path) -> list[str]:
+    """The documents of token shards, spelled."""
+    from transformers import AutoTokenizer
+
+    made = AutoTokenizer.from_pretrained(tokenizer)
+    with open_shards(folder) as shards:
+        documents = [shards.document(i)[0].tolist() for i in range(shards.index.documents)]
+    assert all(tokens[-1] == END for tokens in documents)
+    return [made.decode(tokens[:-1]) for tokens in documents]

@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 from tensorsurgeon.checkpoint import MANIFEST_NAME, encode_manifest, read_manifest
 from tensorsurgeon.trainer.export import Export, Losses
 from tensorsurgeon.trainer.export.card import card_text
-from tensorsurgeon.trainer.export.markdown import code, fence, front_matter
 from tensorsurgeon.trainer.export.shown import shown_run_file
 from tests.trainer.export.models import TRAINING, export_of
 
@@ -56,8 +55,13 @@ def test_card_without_losses_speaks_of_none(tied: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "said", "unit"),
     [
-        ("sft", "Supervised fine-tuning of", "in nats per token"),
-        ("dpo", "Direct preference optimisation of", "of the preference"),
+        ("sft", "Supervised fine-tuning of `grown` for 7 steps on 896 tokens,", "nats per token:"),
+        (
+            "dpo",
+            "Direct preference optimisation of `grown` for 7 steps on pairs of answers, "
+            "896 tokens with their padding,",
+            "on pairs that were held out, all the same ones, in nats per pair:",
+        ),
     ],
 )
 def test_card_names_the_stage(stage: str, said: str, unit: str, tied: Path) -> None:
@@ -83,22 +87,6 @@ def test_base_models_are_the_repositories_of_the_surgery(tied: Path) -> None:
     assert "| `b` | `org/two` |" in text
     assert "| `d` | `x](http://evil)` |" in text
     assert r"| `e` | the folder `\x60<script>\x60` |" in text
-
-
-def test_names_do_nothing_in_markdown_and_yaml() -> None:
-    assert code("a`b|c\nd") == r"`a\x60b\x7cc\nd`"
-    assert fence("a\n```\n````\x1b", "yaml") == "`````yaml\na\n```\n````\\x1b\n`````"
-    odd = {"license_name": 'a"\n---\nevil: yes', "tags": ("no", "x: y", "é\u202e")}
-    assert entries(front_matter(odd) + "\n") == {**odd, "tags": list(odd["tags"])}
-
-
-@given(text=st.text())
-def test_front_matter_is_read_back_as_what_it_was(text: str) -> None:
-    made = front_matter({"a": text, "b": (text, "c")})
-    assert YAML(typ="safe", pure=True).load(made.removesuffix("---")) == {
-        "a": text,
-        "b": [text, "c"],
-    }
 
 
 def test_odd_manifest_makes_a_card_all_the_same(tied: Path, tmp_path: Path) -> None:
@@ -133,15 +121,15 @@ def test_shown_run_file_keeps_everything_but_folders_of_this_machine() -> None:
     )
     assert shown_run_file(text) == (
         "# of /home/me, which nobody reads as a path\n"
-        'model: "./grown"   # the model\n'
+        "model: ./grown   # the model\n"
         "folder: runs/one\n"
         "data:\n"
         "  train:\n"
-        '    - {path: "./tokens-2", weight: 2}\n'
-        '    - path: "./tokens-3"\n'
+        "    - {path: './tokens-2', weight: 2}\n"
+        "    - path: ./tokens-3\n"
         "    - path: ./tokens\n"
         '  held_out: "./held out"\n'
-        'evaluate: {baseline: "./model"}\n'
+        "evaluate: {baseline: ./model}\n"
         "dpo: {reference: null}\n"
     )
 
@@ -154,7 +142,6 @@ def test_shown_run_file_keeps_everything_but_folders_of_this_machine() -> None:
         "model: |-\n  /home/me/a\nfolder: b\n",
         "model: >-\n  /home/me/\n  a\nfolder: b\n",
         "data: &d {train: /home/me/a}\nmodel: x\n",
-        "name: &n /home/me/a\nmodel: *n\n",
         '\ufeffmodel: "/home/me/\\u0001"\n',
     ],
 )

@@ -192,7 +192,7 @@ def test_no_file_names_a_folder_of_this_machine(tied: Path, trained: Path) -> No
         for told in (str(tied.parent), str(trained.parent), "/home/somebody", "~/tokens"):
             assert told.encode() not in data, path.name
     recipe = read_manifest(trained / MANIFEST_NAME).recipe
-    assert 'model: "./grown"' in recipe["text"]
+    assert "model: ./grown\n" in recipe["text"]
     assert "# what is trained" in recipe["text"]
 
 

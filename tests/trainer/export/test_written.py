@@ -16,11 +16,13 @@ from torch import Tensor
 
 from tensorsurgeon.checkpoint import ShardReader, lay_out, open_checkpoint
 from tensorsurgeon.errors import CheckpointError, OutputError, PlanError
-from tensorsurgeon.specs import DType, StoredTensor, TensorSpec
+from tensorsurgeon.specs import DType, StoredTensor, TensorSpec, size_text
 from tensorsurgeon.trainer.export import plan_export, write_checkpoint
 from tensorsurgeon.trainer.export.plan import ExportedTensor
 from tensorsurgeon.trainer.export.tensors import TensorWriter
+from tensorsurgeon.trainer.result import telling
 from tensorsurgeon.writing import Disk, ShardFiles
+from tests.trainer.export.jobs import Job, trained
 from tests.trainer.export.models import (
     DEPTH,
     TRAINING,
@@ -280,3 +282,15 @@ def test_quantized_model_in_another_dtype_is_refused(tied: Path) -> None:
     with pytest.raises(PlanError, match="quantized model"):
         plan_export(quantized, TRAINING, depth=DEPTH, dtype="float32")
     assert plan_export(quantized, TRAINING, depth=DEPTH).config == config
+
+
+def test_a_long_write_tells_how_much_is_written(job: Job, tmp_path: Path) -> None:
+    told: list[str] = []
+    whole = size_text(sum(tensor.spec.nbytes for tensor in job.export.tensors))
+    write_checkpoint(job.export, tmp_path / "out", trained, progress=telling(told.append, "./out"))
+    assert told == []
+    progress = telling(told.append, "./out", every=0)
+    write_checkpoint(job.export, tmp_path / "other", trained, progress=progress)
+    assert len(told) == len(job.export.tensors)
+    assert told[0].startswith("writing ./out: ")
+    assert told[-1] == f"writing ./out: {whole} of {whole} (100%)"

@@ -113,3 +113,24 @@ def test_without_held_out_losses_the_training_loss_counts(tmp_path: Path) -> Non
 def test_metrics_without_a_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no run yet\n  fix: "):
         history(tmp_path)
+
+
+def test_losses_on_other_data_are_no_part_of_one_curve(tmp_path: Path) -> None:
+    events = [run_event(), baseline_event(2.0) | {"data": "old"}]
+    events += [evaluation_event(step, 1.9, data="old") for step in (0, 2)]
+    events += [run_event(resumed_at=2), baseline_event(3.0) | {"data": "new"}]
+    before = history(tmp_path, *events)
+    assert before.base is not None
+    assert (before.base.loss, before.left_out) == (2.0, 0)  # until something new is measured
+    events += [evaluation_event(step, 3.5, data="new") for step in (4, 6)]
+    after = history(tmp_path, *events)
+    assert after.base is not None
+    assert (after.base.loss, after.left_out) == (3.0, 2)
+    assert [event.step for event in after.evaluations] == [4, 6]
+    assert after.recovery() is None
+
+
+def test_share_of_positions_that_are_learned_is_of_the_steps_that_tell(tmp_path: Path) -> None:
+    steps = [step_event(n, valid=TOKENS_PER_STEP // n) for n in (1, 2)]
+    assert history(tmp_path, run_event(), *steps, step_event(3)).valid_share == 0.75
+    assert history(tmp_path, run_event(), step_event(3)).valid_share is None

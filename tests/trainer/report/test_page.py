@@ -52,6 +52,14 @@ KINDS: dict[str, list[Iterable[Event]]] = {
     "no step": [[run_event(10, 2)]],
     "no layers": [[run_event(10), *(step_event(i) for i in range(1, 9))]],
     "one evaluation": [[run_event(10), evaluation_event(0, 3.0), baseline_event()]],
+    "run and control that have just begun": [[run_event(10, 2)], [run_event(10)]],
+    "preferences measured on pairs": [
+        [
+            run_event(9, stage="dpo"),
+            step_event(1, valid=None, pairs=4),
+            *({"event": "evaluation", "step": n, "loss": 0.7, "pairs": 12} for n in (0, 1)),
+        ]
+    ],
     "nothing finite": [[run_event(9), step_event(1, None, gradient_norm=None, mfu=None)]],
     "preferences": [
         [
@@ -190,6 +198,29 @@ def test_seams_are_told_before_and_after(tmp_path: Path) -> None:
         "2.000",
         "none",
     ]
+
+
+def test_seams_that_are_measured_only_since_a_run_went_on_are_told_as_well(
+    tmp_path: Path,
+) -> None:
+    seam = {"layer": 2, "original": ["base", 1], "cosine": 0.5, "norm_ratio": 2.0}
+    seams = ([seam], [seam, seam | {"layer": 3, "original": ["b", 0]}])
+    events = [{"event": "seams", "step": n, "seams": found} for n, found in enumerate(seams)]
+    rows = parsed(page(tmp_path, [run_event(9, 4), *events])).all("table")[0].all("tr")
+    assert [cell.text for cell in rows[-1].all("td")] == ["b 0", "none", "0.500", "none", "2.000"]
+
+
+def test_losses_on_other_data_are_said_to_be_left_out(tmp_path: Path) -> None:
+    events = [evaluation_event(n, 2.0, data="ab"[n > 0]) for n in range(3)]
+    facts = parsed(page(tmp_path, [run_event(9), *events])).all("table", "facts")[0].text
+    assert "1 held-out loss on other data" in facts
+
+
+def test_padding_is_not_called_a_token(tmp_path: Path) -> None:
+    steps = [step_event(n, valid=run_event()["tokens_per_step"] // 4) for n in (1, 2)]
+    facts = parsed(page(tmp_path, [run_event(9), *steps])).all("table", "facts")[0].text
+    assert "Positions 1,048,576, padding included" in facts
+    assert "Learned 25.0% of the positions" in facts
 
 
 def test_skipped_steps_are_marked(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_lines_hold_the_last_numbers_and_the_time_left() -> None:
     assert found.stdout == "data\nover\n"
     lines = found.stderr.splitlines()
     assert lines[0] == "step 5,000/20,000 (25%)  held-out 2.500"
-    numbers = "loss 2.250  held-out 2.500  lr 3.00e-04  tokens/s 51.2k  MFU 40.0%"
+    numbers = "loss 2.250  held-out 2.500 at 5,000  lr 3.00e-04  tokens/s 51.2k  MFU 40.0%"
     assert lines[3].startswith(f"step 5,003/20,000 (25%)  {numbers}  ")
     assert lines[3].endswith(" left")
 
@@ -48,6 +48,12 @@ def test_between_lines_there_are_seconds_but_the_last_is_always_shown() -> None:
 def test_control_characters_of_a_note_are_shown() -> None:
     found = subprocess.run(program(), capture_output=True, text=True, check=True)
     assert "a note [bold] of\\x1b[2J two\nlines\n" in found.stderr
+
+
+def test_note_comes_after_the_steps_before_it() -> None:
+    found = subprocess.run(program(every=60), capture_output=True, text=True, check=True)
+    begins = [line.split(maxsplit=2)[:2] for line in found.stderr.splitlines()]
+    assert begins == [["step", "5,000/20,000"], ["step", "5,003/20,000"], ["a", "note"], ["lines"]]
 
 
 def test_quiet_is_quiet() -> None:

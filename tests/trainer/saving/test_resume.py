@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tensorsurgeon.errors import ResumeError
 from tensorsurgeon.trainer.saving import Saver, training_state
+from tensorsurgeon.trainer.staging import state_bytes
 from tests.trainer.saving.ranks import outcomes, run
 from tests.trainer.saving.training import full, resume, sharded, take_step, train
 
@@ -22,12 +23,15 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.parametrize("frozen_embedding", [False, True])
 @pytest.mark.parametrize("world", [1, 2])
-def test_interrupted_training_has_the_losses_of_one_that_is_not(world: int, tmp_path: Path) -> None:
-    (whole, at_end), *_ = run(world, train, tmp_path / "whole", 20)
+def test_interrupted_training_has_the_losses_of_one_that_is_not(
+    world: int, frozen_embedding: bool, tmp_path: Path
+) -> None:
+    (whole, at_end), *_ = run(world, train, tmp_path / "whole", 20, 0, frozen_embedding)
     assert len(set(whole)) == 20
-    (before, _), *_ = run(world, train, tmp_path / "parts", 10, 5)
-    (after, resumed), *_ = run(world, train, tmp_path / "parts", 20)
+    (before, _), *_ = run(world, train, tmp_path / "parts", 10, 5, frozen_embedding)
+    (after, resumed), *_ = run(world, train, tmp_path / "parts", 20, 0, frozen_embedding)
     assert before + after == whole
     assert same(resumed, at_end)
 
@@ -48,6 +52,23 @@ def test_checkpoint_of_some_ranks_is_loaded_by_others_bit_for_bit(
     assert all(same(state, saved) for state in run(loading, loaded, tmp_path))
 
 
+def bytes_of_states() -> list[tuple[int, int]]:
+    """Of a state, and what its trained parameters and the buffer make up; of two trainings."""
+    found = []
+    for frozen_embedding in (False, True):
+        model, optimizer = sharded(frozen_embedding=frozen_embedding)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        each = [3 * p.numel() + 1 for p in trained]  # itself, its moments and step count
+        found.append((state_bytes(training_state(model, optimizer)), 4 * (sum(each) + 1)))
+    return found
+
+
+def test_state_has_the_bytes_of_what_is_trained_alone() -> None:
+    ((some, most),) = run(1, bytes_of_states)
+    assert some[0] == some[1]
+    assert most[0] == most[1] < some[1]
+
+
 def names_and_counts() -> tuple[set[str], set[str], set[float], list[float]]:
     model, optimizer = sharded()
     for step in range(3):
@@ -58,13 +79,13 @@ def names_and_counts() -> tuple[set[str], set[str], set[float], list[float]]:
     return set(state["model"]), set(state["optimizer"]), counts, rates
 
 
-def test_state_has_a_tied_weight_once_and_no_moments_of_frozen_parameters() -> None:
+def test_state_has_a_tied_weight_once_and_nothing_of_frozen_parameters() -> None:
     ((weights, moments, counts, _),) = run(1, names_and_counts)
     assert "embedding.weight" in weights
     assert "head.weight" not in weights
-    assert {"layers.0.1.weight", "scale"} <= weights
+    assert {"layers.1.1.weight", "scale"} <= weights
     assert "state.embedding.weight.exp_avg" in moments
-    assert not any("layers.0." in name or "head" in name for name in moments)
+    assert not any("layers.0." in name or "head" in name for name in weights | moments)
     assert counts == {3.0}
 
 

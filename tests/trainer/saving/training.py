@@ -38,8 +38,9 @@ class Tiny(nn.Module):
         return self.head(hidden)
 
 
-def sharded() -> tuple[Tiny, torch.optim.AdamW]:
+def sharded(*, frozen_embedding: bool = False) -> tuple[Tiny, torch.optim.AdamW]:
     model = Tiny()
+    model.embedding.requires_grad_(not frozen_embedding)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for layer in model.layers:
         fully_shard(layer, mesh=mesh)
@@ -80,9 +81,11 @@ def full(state: Any) -> Any:
     return state.clone() if isinstance(state, Tensor) else state
 
 
-def train(folder: Path, last: int, every: int = 0) -> tuple[list[str], dict[str, Any]]:
+def train(
+    folder: Path, last: int, every: int = 0, frozen_embedding: bool = False
+) -> tuple[list[str], dict[str, Any]]:
     """Take the steps that are left; their losses, and the whole state at the end."""
-    model, optimizer = sharded()
+    model, optimizer = sharded(frozen_embedding=frozen_embedding)
     losses = []
     with Saver(folder, keep=2) as saver:
         first = resume(saver, model, optimizer)
