@@ -9,7 +9,7 @@ from tensorsurgeon.documents.located import (
     load_document,
     mark_at,
 )
-from tensorsurgeon.documents.validation import Findings
+from tensorsurgeon.documents.validation import Findings, fields_of
 
 __all__ = [
     "Findings",
@@ -17,6 +17,7 @@ __all__ = [
     "LocatedMap",
     "LocatedStr",
     "Mark",
+    "fields_of",
     "kind_of",
     "load_document",
     "mark_at",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tensorsurgeon.documents.located import Mark, kind_of, mark_at
@@ -141,8 +142,13 @@ def _fields_at(model: type[BaseModel], path: list[str | int]) -> list[str]:
     here: Any = model
     for step in path:
         if isinstance(step, str) and isinstance(here, type) and issubclass(here, BaseModel):
-            field_info = here.model_fields.get(step)
+            field_info = fields_of(here).get(step)
             here = field_info.annotation if field_info else None
         elif isinstance(step, int) and get_origin(here) is tuple:
             here = here.__args__[0]
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+    return list(fields_of(here)) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the names that documents have for them."""
+    return {known.alias or name: known for name, known in model.model_fields.items()}

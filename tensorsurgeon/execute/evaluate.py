@@ -62,7 +62,8 @@ class Evaluator:
         inputs = tuple(self.prepare(inner, spec) for inner in node.inputs)
         if isinstance(node, Sum):
             return Sum(operator=node.operator, inputs=inputs, weights=node.weights)
-        gram = self._gram(inputs, spec.elements)
+        based = node.operator.origin is not None
+        gram = self._gram(inputs, spec.elements, based=based)
         if not all(math.isfinite(product) for row in gram for product in row):
             raise CheckpointError(
                 "an input has a NaN, an infinity, or values too large to be squared, so that "
@@ -73,7 +74,8 @@ class Evaluator:
         found = node.operator.coefficients(gram, **dict(node.parameters))
         if found.note:
             self._note(found.note)
-        return Sum(operator=node.operator.operator, inputs=inputs, weights=found.values)
+        weights = found.of_inputs(based=based)
+        return Sum(operator=node.operator.operator, inputs=inputs, weights=weights)
 
     def read(self, node: Node, start: int, out: Values) -> None:
         """Fill `out` with the node's values from element `start` on.
@@ -114,19 +116,26 @@ class Evaluator:
         scale(raw, node.dtype, weight, out, add=add, scratch=self._scratch)
         self._step(len(raw))
 
-    def _gram(self, inputs: tuple[Node, ...], elements: int) -> Gram:
-        """(n, n) dot products of all inputs, each span's in float64, summed span after span."""
-        count = len(inputs)
+    def _gram(self, inputs: tuple[Node, ...], elements: int, *, based: bool) -> Gram:
+        """(n, n) dot products of all inputs, each span's in float64, summed span after span.
+
+        Where the first is a base, they are those of the others' differences from it.
+        """
+        count = len(inputs) - based
         gram = [[0.0] * count for _ in range(count)]
-        buffers = [self._scratch.take() for _ in range(count)]
+        buffers = [self._scratch.take() for _ in inputs]
         for start, stop in spans(elements):
             vectors = [buffer[: stop - start] for buffer in buffers]
             for node, vector in zip(inputs, vectors, strict=True):
                 self.read(node, start, vector)
+            if based:
+                origin, *vectors = vectors
+                for vector in vectors:
+                    np.subtract(vector, origin, out=vector)
             for i, left in enumerate(vectors):
                 for j, right in enumerate(vectors[i:], start=i):
                     gram[i][j] += dot(left, right, scratch=self._scratch)
-        self._scratch.give_back(count)
+        self._scratch.give_back(len(inputs))
         for i in range(count):
             for j in range(i):
                 gram[i][j] = gram[j][i]

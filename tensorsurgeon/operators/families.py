@@ -4,25 +4,41 @@ A new method is one file with a subclass: its fields are the recipe's parameters
 method is the mathematics. Reading, streaming and rounding are the engine's.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from tensorsurgeon.recipe import Expression, Operator, Place, Schedule
+from tensorsurgeon.recipe import Expression, Operator, Place, Reference, Schedule
+from tensorsurgeon.recipe.schedule import AnySchedule
 
 Gram = Sequence[Sequence[float]]
-"""(n, n) dot products of the n flattened inputs of one tensor, summed in float64."""
+"""(n, n) dot products of the n flattened inputs of one tensor, summed in float64; where there is
+a base, of their differences from it."""
 
 Parameters = tuple[tuple[str, float | tuple[float, ...]], ...]
 """An operator's scheduled parameters at one tensor, by name."""
+
+Models = Annotated[tuple[Expression, ...], Field(min_length=2, description="the models to merge")]
+"""Two models or more."""
+
+Tuned = Annotated[tuple[Expression, ...], Field(min_length=1, description="the tuned models")]
+"""One model or more, beside the base they were tuned from."""
+
+Base = Annotated[Expression, Field(description="the model the others were tuned from")]
+"""The origin of task vectors; it also gives config and tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
     """The share of each input in an output tensor: output = sum of values[i] * input[i].
+
+    Where there is a base, of the differences from it: output = base + sum of values[i] * (input[i]
+    - base).
 
     Attributes:
         values: one for each input, float64.
@@ -31,6 +47,10 @@ class Coefficients:
 
     values: tuple[float, ...]
     note: str = ""
+
+    def of_inputs(self, *, based: bool) -> tuple[float, ...]:
+        """The share of each input itself; `based`, of the base first."""
+        return (1.0 - math.fsum(self.values), *self.values) if based else self.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +90,29 @@ class LayerOperator(Operator):
 class MergeOperator(Operator):
     """Makes each tensor from the tensors of that name in all its models.
 
+    A subclass has `models`, and may have a `base`: the model they are taken relative to.
+
     Attributes:
         idempotent: whether merging a model with itself gives the model back.
     """
 
     idempotent: ClassVar[bool] = False
 
-    models: tuple[Expression, ...] = Field(description="the models to merge", min_length=2)
+    @property
+    def origin(self) -> Reference | Operator | None:
+        """The base, where there is one."""
+        base: Reference | Operator | None = getattr(self, "base", None)
+        return base
+
+    def operands(self) -> tuple[Reference | Operator, ...]:
+        """The models it takes; the base first, which gives config and tokenizer."""
+        inner = super().operands()
+        base = self.origin
+        return inner if base is None else (base, *(one for one in inner if one is not base))
 
     def is_idempotent(self) -> bool:
         """Whether merging a model with itself gives the model back, with these parameters."""
-        return self.idempotent
+        return self.idempotent or self.origin is not None
 
     def parameters_at(self, place: Place) -> Parameters:
         """The scheduled parameters at one tensor."""
@@ -94,7 +126,29 @@ class MergeOperator(Operator):
         return tuple((name, resolve(getattr(self, name))) for name in names)
 
 
-class WeightedOperator(MergeOperator):
+class Weighted(MergeOperator):
+    """A merge whose models have a weight each."""
+
+    models: Models
+    weights: tuple[AnySchedule, ...] = Field(
+        default=(), description="one for each model, any numbers; all 1 by default"
+    )
+
+    @model_validator(mode="after")
+    def _one_weight_a_model(self) -> Self:
+        if not self.weights:
+            equal = tuple(Schedule.constant(1.0) for _ in self.models)
+            object.__setattr__(self, "weights", equal)
+        if len(self.weights) != len(self.models):
+            raise PydanticCustomError(
+                "weights",
+                "there are {models} models and {weights} weights",
+                {"models": len(self.models), "weights": len(self.weights)},
+            )
+        return self
+
+
+class SumOperator(MergeOperator):
     """A sum whose coefficients follow from the recipe alone. One pass over the inputs."""
 
     @abstractmethod
@@ -113,6 +167,6 @@ class GeometricOperator(MergeOperator):
     def coefficients(self, gram: Gram, *args: Any, **parameters: Any) -> Coefficients:
         """The coefficients at one tensor, from its Gram matrix and scheduled parameters."""
 
-    @abstractmethod
-    def foregone(self, *args: Any, **parameters: Any) -> Coefficients | None:
+    def foregone(self, *args: Any, **parameters: Any) -> Coefficients | None:  # noqa: ARG002
         """The coefficients where they are the same for any inputs, so that none is read twice."""
+        return None

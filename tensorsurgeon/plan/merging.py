@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensorsurgeon.errors import ArchitectureError, PlanError
-from tensorsurgeon.operators import GeometricOperator, MergeOperator, WeightedOperator
+from tensorsurgeon.operators import GeometricOperator, MergeOperator, SumOperator
 from tensorsurgeon.plan.model import Model
 from tensorsurgeon.plan.nodes import Geometric, Node, Sum
 from tensorsurgeon.specs import LayerOrigin
@@ -69,7 +69,7 @@ def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list
     if operator.is_idempotent() and all(node == inputs[0] for node in inputs):
         return inputs[0]
     values: dict[str, Any] = dict(parameters)
-    if isinstance(operator, WeightedOperator):
+    if isinstance(operator, SumOperator):
         known = operator.coefficients(**values)
     elif isinstance(operator, GeometricOperator):
         foregone = operator.foregone(**values)
@@ -79,7 +79,8 @@ def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list
         known = foregone
     else:
         raise AssertionError(f"{operator.operator} belongs to no family")
-    terms = [(weight, node) for weight, node in zip(known.values, inputs, strict=True) if weight]
+    weights = known.of_inputs(based=operator.origin is not None)
+    terms = [(weight, node) for weight, node in zip(weights, inputs, strict=True) if weight]
     if len(terms) == 1 and terms[0][0] == 1.0:
         return terms[0][1]
     _check_computable(operator, name, inputs)

@@ -66,7 +66,11 @@ class Sum:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometric:
-    """A sum whose weights follow from the inputs' Gram matrix."""
+    """A sum whose weights follow from a Gram matrix.
+
+    That is the inputs', or where the operator has an origin, which is the first input, that of the
+    others' differences from it.
+    """
 
     operator: GeometricOperator
     parameters: Parameters

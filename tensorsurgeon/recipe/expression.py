@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from tensorsurgeon.documents import Findings, LocatedMap, Mark, kind_of
+from tensorsurgeon.documents import Findings, LocatedMap, Mark, fields_of, kind_of
 from tensorsurgeon.errors import did_you_mean
 from tensorsurgeon.recipe.schedule import Schedule
 
@@ -129,7 +129,7 @@ def _parse_operator(
         parameters.key_marks = {kind.body: raw.key_marks[kind.operator]}
         parameters.value_marks = {kind.body: raw.value_marks[kind.operator]}
     elif not isinstance(body, dict):
-        known = ", ".join(kind.model_fields)
+        known = ", ".join(fields_of(kind))
         context.report(
             raw.value_marks[kind.operator],
             f"'{kind.operator}' takes a mapping of its parameters, not {kind_of(body)}",
