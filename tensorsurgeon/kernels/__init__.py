@@ -1,6 +1,6 @@
 """Arithmetic on spans: rounding to and from stored dtypes, sums, dot products."""
 
 from tensorsurgeon.kernels.arithmetic import COMPILED, dot, encode, scale
-from tensorsurgeon.kernels.scratch import Scratch, Values
+from tensorsurgeon.kernels.scratch import Raw, Scratch, Values
 
-__all__ = ["COMPILED", "Scratch", "Values", "dot", "encode", "scale"]
+__all__ = ["COMPILED", "Raw", "Scratch", "Values", "dot", "encode", "scale"]

@@ -11,7 +11,7 @@
 #include <math.h>
 
 /* Raised with every change of results or arguments: arithmetic.py uses no other revision. */
-#define REVISION 1
+#define REVISION 2
 
 /* The sum of a span is taken in so many columns, which are then folded in halves. */
 #define COLUMNS 512
@@ -81,8 +81,13 @@ static inline uint64_t to_f64(double value)
 }
 
 /* A block at a time, so that the rare look for what was lost finds its values in the cache.
- * EXPONENT is that of infinities and NaNs, and 0 for doubles, which lose nothing. */
+ * EXPONENT is that of infinities and NaNs. */
 #define BLOCK 4096
+
+typedef struct {
+    Py_ssize_t overflowed; /* finite values that became infinite */
+    Py_ssize_t nonfinite;  /* values that were infinite or no number before */
+} Found;
 
 #define DEFINE_ENCODE(NAME, WORD, EXPONENT)                                                        \
     VECTORISED static uint32_t block_##NAME(const double *values, Py_ssize_t n,                    \
@@ -91,29 +96,33 @@ static inline uint64_t to_f64(double value)
         uint32_t infinite = 0;                                                                     \
         for (Py_ssize_t i = 0; i < n; i++) {                                                       \
             WORD word = (WORD)to_##NAME(values[i]);                                                \
-            infinite |= EXPONENT && (word & EXPONENT) == EXPONENT;                                 \
+            infinite |= (word & EXPONENT) == EXPONENT;                                 \
             memcpy(raw + i * sizeof word, &word, sizeof word);                                     \
         }                                                                                          \
         return infinite;                                                                           \
     }                                                                                              \
-    static Py_ssize_t encode_##NAME(const double *values, Py_ssize_t n, char *raw)                 \
+    static Found encode_##NAME(const double *values, Py_ssize_t n, char *raw)                      \
     {                                                                                              \
-        Py_ssize_t lost = 0;                                                                       \
+        Found found = {0, 0};                                                                      \
         for (Py_ssize_t start = 0; start < n; start += BLOCK) {                                    \
             Py_ssize_t stop = n - start < BLOCK ? n : start + BLOCK;                               \
-            if (block_##NAME(values + start, stop - start, raw + start * sizeof(WORD)))            \
-                for (Py_ssize_t i = start; i < stop; i++)                                          \
-                    lost += isfinite(values[i]) && (to_##NAME(values[i]) & EXPONENT) == EXPONENT;  \
+            if (!block_##NAME(values + start, stop - start, raw + start * sizeof(WORD)))           \
+                continue;                                                                          \
+            for (Py_ssize_t i = start; i < stop; i++) {                                            \
+                int infinite = (to_##NAME(values[i]) & EXPONENT) == EXPONENT;                      \
+                found.nonfinite += !isfinite(values[i]);                                           \
+                found.overflowed += isfinite(values[i]) && infinite;                               \
+            }                                                                                      \
         }                                                                                          \
-        return lost;                                                                               \
+        return found;                                                                              \
     }
 
 DEFINE_ENCODE(bf16, uint16_t, 0x7F80)
 DEFINE_ENCODE(f16, uint16_t, 0x7C00)
 DEFINE_ENCODE(f32, uint32_t, 0x7F800000)
-DEFINE_ENCODE(f64, uint64_t, 0)
+DEFINE_ENCODE(f64, uint64_t, 0x7FF0000000000000)
 
-typedef Py_ssize_t (*Encode)(const double *, Py_ssize_t, char *);
+typedef Found (*Encode)(const double *, Py_ssize_t, char *);
 static const Encode ENCODE[DTYPES] = {encode_bf16, encode_f16, encode_f32, encode_f64};
 
 /* ---- Dot products ---- */
@@ -180,16 +189,16 @@ static PyObject *encode(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "y*iw*", &values, &dtype, &raw))
         return NULL;
-    Py_ssize_t lost = 0;
+    Found found = {0, 0};
     int good = check(dtype, &raw, &values);
     if (good) {
         Py_BEGIN_ALLOW_THREADS
-        lost = ENCODE[dtype](values.buf, values.len / sizeof(double), raw.buf);
+        found = ENCODE[dtype](values.buf, values.len / sizeof(double), raw.buf);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&values);
     PyBuffer_Release(&raw);
-    return good ? PyLong_FromSsize_t(lost) : NULL;
+    return good ? Py_BuildValue("nn", found.overflowed, found.nonfinite) : NULL;
 }
 
 static PyObject *dot(PyObject *module, PyObject *arguments)
@@ -212,7 +221,7 @@ static PyObject *dot(PyObject *module, PyObject *arguments)
 
 static PyMethodDef METHODS[] = {
     {"scale", scale, METH_VARARGS, "scale(raw, dtype, weight, add, out): set or add weight * raw."},
-    {"encode", encode, METH_VARARGS, "encode(values, dtype, raw) -> how many overflowed."},
+    {"encode", encode, METH_VARARGS, "encode(values, dtype, raw) -> how many overflowed, and how many were not finite."},
     {"dot", dot, METH_VARARGS, "dot(left, right) -> sum of products."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,4 @@
-/* Task vectors counted, pruned and put together, span by span: what task_vectors.py does, compiled.
+/* The module of what task_vectors.py does, compiled; the arithmetic is in the headers.
  *
  * A task vector's element is model minus base, in double. Its rank is that of its magnitude rounded
  * to float32: as long as signs are left out, floats are ordered as their bits are, so that a
@@ -6,295 +6,136 @@
  * _compiled.c, every function gives the bits that its twin in numpy gives.
  */
 
-#include "_stored.h"
+#include "task_vector_election.h"
+#include "task_vector_ranks.h"
+#include "task_vector_rounding.h"
+#include "task_vector_rows.h"
+#include "task_vector_sums.h"
 
-/* Raised with every change of results or arguments. */
-#define REVISION 1
+/* Raised with every change of results or arguments: task_vectors.py uses no other revision. */
+#define REVISION 3
 
-/* Elements that are worked on at a time, so that all of it stays in the cache. */
-#define BLOCK 1024
+/* ---- What is given ---- */
 
-#define MAGNITUDE 0x7FFFFFFF
-
-/* ---- Differences ---- */
-
-#define DEFINE_DECODE(NAME, WORD, DECODE)                                                          \
-    VECTORISED static void decode_##NAME(const char *raw, Py_ssize_t n, double *restrict out)      \
-    {                                                                                              \
-        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
-            WORD word;                                                                             \
-            memcpy(&word, raw + i * sizeof word, sizeof word);                                     \
-            out[i] = DECODE(word);                                                                 \
-        }                                                                                          \
-    }                                                                                              \
-    VECTORISED static void difference_##NAME(const char *raw, Py_ssize_t n,                        \
-                                             const double *restrict base, double *restrict out)    \
-    {                                                                                              \
-        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
-            WORD word;                                                                             \
-            memcpy(&word, raw + i * sizeof word, sizeof word);                                     \
-            out[i] = DECODE(word) - base[i];                                                       \
-        }                                                                                          \
-    }
-
-DEFINE_DECODE(bf16, uint16_t, from_bf16)
-DEFINE_DECODE(f16, uint16_t, from_f16)
-DEFINE_DECODE(f32, float, from_f32)
-DEFINE_DECODE(f64, double, from_f64)
-
-typedef void (*Decode)(const char *, Py_ssize_t, double *restrict);
-typedef void (*Difference)(const char *, Py_ssize_t, const double *restrict, double *restrict);
-static const Decode DECODE[DTYPES] = {decode_bf16, decode_f16, decode_f32, decode_f64};
-static const Difference DIFFERENCE[DTYPES] = {difference_bf16, difference_f16, difference_f32,
-                                              difference_f64};
-
-VECTORISED static void ranks_of(const double *restrict values, Py_ssize_t n, uint32_t *restrict ranks)
+static Py_ssize_t elements_of(const Span *span)
 {
-    for (Py_ssize_t i = 0; i < n; i++)
-        ranks[i] = bits_of_float((float)values[i]) & MAGNITUDE;
+    bool known = span->dtype >= 0 && span->dtype < DTYPES;
+    return known ? span->raw.len / ITEMSIZE[span->dtype] : 0;
 }
 
-/* ---- Counting ---- */
-
-static void count(const uint32_t *ranks, Py_ssize_t n, int prefix, int64_t *counts)
+static bool check(const char *what, const Span *span, Py_ssize_t n)
 {
-    if (prefix < 0)
-        for (Py_ssize_t i = 0; i < n; i++)
-            counts[ranks[i] >> 16]++;
+    if (span->dtype < 0 || span->dtype >= DTYPES)
+        PyErr_Format(PyExc_ValueError, "%s: no dtype %d", what, span->dtype);
+    else if (span->raw.len != n * ITEMSIZE[span->dtype])
+        PyErr_Format(PyExc_ValueError, "%s: %zd bytes are not %zd elements", what, span->raw.len, n);
     else
-        for (Py_ssize_t i = 0; i < n; i++)
-            counts[ranks[i] & 0xFFFF] += (int)(ranks[i] >> 16) == prefix;
+        return true;
+    return false;
 }
 
-/* ---- Pruning ---- */
-
-typedef struct {
-    Py_buffer raw;
-    Py_buffer words; /* of no object where there are none */
-    int dtype;
-    double weight;
-    double scale;
-    uint32_t low, high, below;
-    int64_t take, skip; /* of the elements at `low` and at `high`, still to be kept and left out */
-} Model;
-
-VECTORISED static uint32_t any_at(const uint32_t *restrict ranks, Py_ssize_t n, uint32_t rank)
+/* Whether these are `n` elements that can be used in place. */
+static bool check_array(const char *what, const Py_buffer *array, Py_ssize_t n, Py_ssize_t size)
 {
-    uint32_t found = 0;
-    for (Py_ssize_t i = 0; i < n; i++)
-        found |= ranks[i] == rank;
-    return found;
+    if (array->len == n * size && (uintptr_t)array->buf % size == 0)
+        return true;
+    PyErr_Format(PyExc_ValueError, "%s are not %zd words of %zd bytes", what, n, size);
+    return false;
 }
 
-VECTORISED static void prune_between(double *restrict values, const uint32_t *restrict ranks,
-                                     Py_ssize_t n, uint32_t low, uint32_t high, double scale,
-                                     double weight)
+static bool words_of(PyObject *object, Py_ssize_t n, Py_buffer *words)
 {
-    for (Py_ssize_t i = 0; i < n; i++) {
-        double kept = values[i] * scale * weight;
-        values[i] = (ranks[i] > low) & (ranks[i] <= high) ? kept : 0.0;
-    }
+    if (object == Py_None)
+        return true;
+    return PyObject_GetBuffer(object, words, PyBUF_SIMPLE) == 0 &&
+           check_array("words", words, n, sizeof(uint32_t));
 }
 
-/* What lies at a threshold is kept or left out in order: the first `skip` at the upper one are left
- * out, the first `take` at the lower one are kept. */
-static void prune_in_order(double *values, const uint32_t *ranks, Py_ssize_t n, Model *model)
+/* What was taken of it is given back by `release_cut`, also where this fails. */
+static bool parse_cut(PyObject *given, Py_ssize_t n, Cut *cut)
 {
-    for (Py_ssize_t i = 0; i < n; i++) {
-        uint32_t rank = ranks[i];
-        int kept = rank > model->low && rank <= model->high;
-        if (rank == model->high && model->skip) {
-            model->skip--;
-            kept = 0;
-        } else if (rank == model->low && model->take) {
-            model->take--;
-            kept = 1;
-        }
-        values[i] = kept ? values[i] * model->scale * model->weight : 0.0;
-    }
+    PyObject *words, *limits;
+    unsigned int low, high;
+    long long take, skip;
+    if (!PyArg_ParseTuple(given, "ILILOIO", &low, &take, &high, &skip, &words, &cut->below, &limits))
+        return false;
+    cut->low = low < ABOVE_RANKS ? (int32_t)low : ABOVE_RANKS;
+    cut->high = high < ABOVE_RANKS ? (int32_t)high : ABOVE_RANKS;
+    cut->take = take;
+    cut->skip = skip;
+    return words_of(words, n, &cut->words) && words_of(limits, n, &cut->limits);
 }
 
-VECTORISED static void prune_at_random(double *restrict values, const char *restrict words,
-                                       Py_ssize_t n, uint32_t below, double scale, double weight)
+static void release(Py_buffer *buffer)
 {
-    for (Py_ssize_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, words + i * sizeof word, sizeof word);
-        double kept = values[i] * scale * weight;
-        values[i] = word < below ? kept : 0.0;
-    }
+    if (buffer->obj)
+        PyBuffer_Release(buffer);
 }
 
-static void prune(double *values, Py_ssize_t at, Py_ssize_t n, Model *model)
+static void release_cut(Cut *cut)
 {
-    uint32_t ranks[BLOCK];
-    if (model->words.obj) {
-        const char *words = (const char *)model->words.buf + at * sizeof(uint32_t);
-        prune_at_random(values, words, n, model->below, model->scale, model->weight);
-        return;
-    }
-    ranks_of(values, n, ranks);
-    if ((model->take && any_at(ranks, n, model->low)) ||
-        (model->skip && any_at(ranks, n, model->high)))
-        prune_in_order(values, ranks, n, model);
-    else
-        prune_between(values, ranks, n, model->low, model->high, model->scale, model->weight);
+    release(&cut->words);
+    release(&cut->limits);
 }
 
-/* ---- Putting together ---- */
-
-VECTORISED static void add_to(const double *restrict values, Py_ssize_t n, double *restrict sums)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        sums[i] += values[i];
-}
-
-/* Values whose sign is that of the sum, where no sum is a positive one. */
-VECTORISED static void add_agreeing(const double *restrict values, Py_ssize_t n, double weight,
-                                    const double *restrict sums, double *restrict agreeing,
-                                    double *restrict weights)
-{
-    for (Py_ssize_t i = 0; i < n; i++) {
-        int agrees = sums[i] >= 0.0 ? values[i] > 0.0 : values[i] < 0.0;
-        agreeing[i] += agrees ? values[i] : 0.0;
-        weights[i] += agrees ? weight : 0.0;
-    }
-}
-
-VECTORISED static void finish(const double *restrict base, const double *restrict sums,
-                              const double *restrict weights, Py_ssize_t n, double factor,
-                              double *restrict out)
-{
-    for (Py_ssize_t i = 0; i < n; i++) {
-        double divisor = weights[i] == 0.0 ? 1.0 : weights[i];
-        out[i] = base[i] + sums[i] / divisor * factor;
-    }
-}
-
-typedef struct {
-    int elect;
-    int normalize;
-    double divisor; /* of all weights, where no signs are elected */
-    double factor;
-} Rule;
-
-static void combine_block(const Py_buffer *base, int dtype, Model *models, Py_ssize_t count,
-                          const Rule *rule, Py_ssize_t at, Py_ssize_t n, double *values,
-                          double *out)
-{
-    double origin[BLOCK], sums[BLOCK] = {0}, agreeing[BLOCK] = {0}, weights[BLOCK];
-    DECODE[dtype]((const char *)base->buf + at * ITEMSIZE[dtype], n, origin);
-    for (Py_ssize_t m = 0; m < count; m++) {
-        Model *model = models + m;
-        double *own = values + m * BLOCK;
-        const char *raw = (const char *)model->raw.buf + at * ITEMSIZE[model->dtype];
-        DIFFERENCE[model->dtype](raw, n, origin, own);
-        prune(own, at, n, model);
-        add_to(own, n, sums);
-    }
-    for (Py_ssize_t i = 0; i < n; i++)
-        weights[i] = rule->elect ? 0.0 : rule->divisor;
-    if (rule->elect)
-        for (Py_ssize_t m = 0; m < count; m++)
-            add_agreeing(values + m * BLOCK, n, models[m].weight, sums, agreeing, weights);
-    if (!rule->normalize)
-        for (Py_ssize_t i = 0; i < n; i++)
-            weights[i] = 1.0;
-    finish(origin, rule->elect ? agreeing : sums, weights, n, rule->factor, out);
-}
-
-/* ---- The module ---- */
-
-static int check(const char *what, int dtype, const Py_buffer *raw, Py_ssize_t n)
-{
-    if (dtype < 0 || dtype >= DTYPES)
-        PyErr_Format(PyExc_ValueError, "%s: no dtype %d", what, dtype);
-    else if (raw->len != n * ITEMSIZE[dtype])
-        PyErr_Format(PyExc_ValueError, "%s: %zd bytes are not %zd elements", what, raw->len, n);
-    else
-        return 1;
-    return 0;
-}
+/* ---- The functions ---- */
 
 static PyObject *tally(PyObject *module, PyObject *arguments)
 {
-    Py_buffer base, raw, counts;
-    int base_dtype, dtype, prefix;
+    Span base, model;
+    Py_buffer counts;
+    int upper;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*iy*iiw*", &base, &base_dtype, &raw, &dtype, &prefix, &counts))
+    if (!PyArg_ParseTuple(arguments, "y*iy*iiw*", &base.raw, &base.dtype, &model.raw, &model.dtype,
+                          &upper, &counts))
         return NULL;
-    int good = dtype >= 0 && dtype < DTYPES;
-    Py_ssize_t n = good ? raw.len / ITEMSIZE[dtype] : 0;
-    good = check("model", dtype, &raw, n) && (!base.len || check("base", base_dtype, &base, n));
-    if (good && (counts.len != 65536 * sizeof(int64_t) || prefix > 0xFFFF)) {
-        PyErr_SetString(PyExc_ValueError, "counts are not 65536 words of 64 bits");
-        good = 0;
-    }
+    Py_ssize_t n = elements_of(&model);
+    bool good = check("model", &model, n) && (!base.raw.len || check("base", &base, n)) &&
+                check_array("counts", &counts, HALVES, sizeof(int64_t));
     if (good) {
         Py_BEGIN_ALLOW_THREADS
         double origin[BLOCK] = {0}, values[BLOCK];
         uint32_t ranks[BLOCK];
         for (Py_ssize_t at = 0; at < n; at += BLOCK) {
-            Py_ssize_t now = n - at < BLOCK ? n - at : BLOCK;
-            if (base.len)
-                DECODE[base_dtype]((const char *)base.buf + at * ITEMSIZE[base_dtype], now, origin);
-            DIFFERENCE[dtype]((const char *)raw.buf + at * ITEMSIZE[dtype], now, origin, values);
+            Py_ssize_t now = within_block(n - at);
+            if (base.raw.len)
+                decode(&base, at, now, origin);
+            difference(&model, at, now, origin, values);
             ranks_of(values, now, ranks);
-            count(ranks, now, prefix, counts.buf);
+            if (upper < 0)
+                count_upper_halves(ranks, now, counts.buf);
+            else
+                count_lower_halves(ranks, now, (uint32_t)upper, counts.buf);
         }
+        if (upper < 0)
+            join_counts(counts.buf);
         Py_END_ALLOW_THREADS
     }
-    PyBuffer_Release(&base);
-    PyBuffer_Release(&raw);
+    PyBuffer_Release(&base.raw);
+    PyBuffer_Release(&model.raw);
     PyBuffer_Release(&counts);
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
-/* One model of `combine`; what was taken of it is given back by `release`. */
-static int parse(PyObject *item, Model *model, Py_ssize_t n)
+static bool parse_part(PyObject *given, Py_ssize_t n, Part *part)
 {
-    PyObject *words;
-    unsigned int low, high, below;
-    long long take, skip;
-    if (!PyTuple_Check(item)) {
-        PyErr_SetString(PyExc_TypeError, "a model is no tuple");
-        return 0;
+    PyObject *cut;
+    if (!PyTuple_Check(given)) {
+        PyErr_SetString(PyExc_TypeError, "a part is no tuple");
+        return false;
     }
-    if (!PyArg_ParseTuple(item, "y*iddILILOI", &model->raw, &model->dtype, &model->weight,
-                          &model->scale, &low, &take, &high, &skip, &words, &below))
-        return 0;
-    model->low = low, model->high = high, model->below = below;
-    model->take = take, model->skip = skip;
-    if (!check("model", model->dtype, &model->raw, n))
-        return 0;
-    if (words == Py_None)
-        return 1;
-    if (PyObject_GetBuffer(words, &model->words, PyBUF_SIMPLE) < 0)
-        return 0;
-    if (model->words.len == n * (Py_ssize_t)sizeof(uint32_t))
-        return 1;
-    PyErr_SetString(PyExc_ValueError, "there is not one word for each element");
-    return 0;
+    return PyArg_ParseTuple(given, "y*iddO!", &part->span.raw, &part->span.dtype, &part->weight,
+                            &part->scale, &PyTuple_Type, &cut) &&
+           check("model", &part->span, n) && parse_cut(cut, n, &part->cut);
 }
 
-static void release(Model *models, Py_ssize_t count)
+static PyObject *left_of(const Part *parts, Py_ssize_t count)
 {
-    for (Py_ssize_t m = 0; m < count; m++) {
-        if (models[m].raw.obj)
-            PyBuffer_Release(&models[m].raw);
-        if (models[m].words.obj)
-            PyBuffer_Release(&models[m].words);
-    }
-    PyMem_Free(models);
-}
-
-static PyObject *left_of(const Model *models, Py_ssize_t count)
-{
-    PyObject *left = PyTuple_New(count);
-    for (Py_ssize_t m = 0; left && m < count; m++) {
-        PyObject *pair =
-            Py_BuildValue("(LL)", (long long)models[m].take, (long long)models[m].skip);
-        if (!pair || PyTuple_SetItem(left, m, pair) < 0)
+    PyObject *left = PyList_New(count);
+    for (Py_ssize_t p = 0; left && p < count; p++) {
+        const Cut *cut = &parts[p].cut;
+        PyObject *pair = Py_BuildValue("(LL)", (long long)cut->take, (long long)cut->skip);
+        if (!pair || PyList_SetItem(left, p, pair) < 0)
             Py_CLEAR(left);
     }
     return left;
@@ -302,53 +143,168 @@ static PyObject *left_of(const Model *models, Py_ssize_t count)
 
 static PyObject *combine(PyObject *module, PyObject *arguments)
 {
-    Py_buffer base, out;
-    PyObject *items, *left = NULL;
-    int dtype;
+    Span base;
+    Py_buffer out;
+    PyObject *given, *left = NULL;
     Rule rule;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*iOppddw*", &base, &dtype, &items, &rule.elect,
-                          &rule.normalize, &rule.divisor, &rule.factor, &out))
+    if (!PyArg_ParseTuple(arguments, "y*iO!ppddw*", &base.raw, &base.dtype, &PyTuple_Type, &given,
+                          &rule.elect, &rule.normalize, &rule.divisor, &rule.factor, &out))
         return NULL;
-    Py_ssize_t n = out.len / (Py_ssize_t)sizeof(double);
-    Py_ssize_t count = PyTuple_Check(items) ? PyTuple_Size(items) : -1;
-    Model *models = PyMem_Calloc(count > 0 ? count : 1, sizeof *models);
-    double *values = PyMem_Malloc((count > 0 ? count : 1) * BLOCK * sizeof *values);
-    int good = check("base", dtype, &base, n);
-    if (good && count < 1) {
-        PyErr_SetString(PyExc_TypeError, "models are no tuple of one or more");
-        good = 0;
-    }
-    if (good && (!models || !values)) {
+    Py_ssize_t n = elements_of(&base), count = PyTuple_Size(given);
+    Part *parts = PyMem_Calloc(count, sizeof *parts);
+    double *values = PyMem_Malloc(count * BLOCK * sizeof *values);
+    bool good = check("base", &base, n) && check_array("values", &out, n, sizeof(double));
+    if (good && (!parts || !values)) {
         PyErr_NoMemory();
-        good = 0;
+        good = false;
     }
-    for (Py_ssize_t m = 0; good && m < count; m++)
-        good = parse(PyTuple_GetItem(items, m), models + m, n);
+    for (Py_ssize_t p = 0; good && p < count; p++)
+        good = parse_part(PyTuple_GetItem(given, p), n, parts + p);
     if (good) {
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t at = 0; at < n; at += BLOCK) {
-            Py_ssize_t now = n - at < BLOCK ? n - at : BLOCK;
-            combine_block(&base, dtype, models, count, &rule, at, now, values,
+        for (Py_ssize_t at = 0; at < n; at += BLOCK)
+            combine_block(&base, parts, count, &rule, at, within_block(n - at), values,
                           (double *)out.buf + at);
-        }
         Py_END_ALLOW_THREADS
-        left = left_of(models, count);
+        left = left_of(parts, count);
     }
-    if (models)
-        release(models, count > 0 ? count : 0);
+    for (Py_ssize_t p = 0; parts && p < count; p++) {
+        release(&parts[p].span.raw);
+        release_cut(&parts[p].cut);
+    }
+    PyMem_Free(parts);
     PyMem_Free(values);
-    PyBuffer_Release(&base);
+    PyBuffer_Release(&base.raw);
     PyBuffer_Release(&out);
     return left;
 }
 
+static PyObject *mass(PyObject *module, PyObject *arguments)
+{
+    Span base, model;
+    PyObject *given;
+    Cut cut = {0};
+    Mass found = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*iy*iO!", &base.raw, &base.dtype, &model.raw, &model.dtype,
+                          &PyTuple_Type, &given))
+        return NULL;
+    Py_ssize_t n = elements_of(&model);
+    bool good = check("model", &model, n) && check("base", &base, n) && parse_cut(given, n, &cut);
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        found = mass_of(&base, &model, n, &cut);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&base.raw);
+    PyBuffer_Release(&model.raw);
+    release_cut(&cut);
+    if (!good)
+        return NULL;
+    return Py_BuildValue("(ddLL)", found.all, found.kept, (long long)cut.take, (long long)cut.skip);
+}
+
+static PyObject *row_limits(PyObject *module, PyObject *arguments)
+{
+    Span base, model;
+    Py_buffer table, out;
+    Place *places = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*iy*iy*w*", &base.raw, &base.dtype, &model.raw, &model.dtype,
+                          &table, &out))
+        return NULL;
+    Py_ssize_t n = elements_of(&model), columns = table.len / (Py_ssize_t)sizeof(uint32_t);
+    bool good = check("model", &model, n) && check("base", &base, n) &&
+                check_array("limits", &out, n, sizeof(uint32_t)) &&
+                check_array("the table's", &table, columns, sizeof(uint32_t));
+    if (good && (columns == 0 || n % columns || columns > UINT32_MAX)) {
+        PyErr_Format(PyExc_ValueError, "%zd elements are not rows of %zd", n, columns);
+        good = false;
+    }
+    if (good && !(places = PyMem_Malloc(2 * columns * sizeof *places))) {
+        PyErr_NoMemory();
+        good = false;
+    }
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        limit_rows(&base, &model, n, columns, table.buf, places, places + columns, out.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(places);
+    PyBuffer_Release(&base.raw);
+    PyBuffer_Release(&model.raw);
+    PyBuffer_Release(&table);
+    PyBuffer_Release(&out);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *lost(PyObject *module, PyObject *arguments)
+{
+    Span base, written;
+    Py_buffer values;
+    Loss found = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*iy*y*i", &base.raw, &base.dtype, &values, &written.raw,
+                          &written.dtype))
+        return NULL;
+    Py_ssize_t n = elements_of(&base);
+    bool good = check("base", &base, n) && check("written", &written, n) &&
+                check_array("values", &values, n, sizeof(double));
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        found = loss_of(&base, values.buf, &written, n);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&base.raw);
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&written.raw);
+    return good ? Py_BuildValue("(dd)", found.all, found.lost) : NULL;
+}
+
+static PyObject *stochastic(PyObject *module, PyObject *arguments)
+{
+    Span stored;
+    Py_buffer values, words;
+    int64_t infinite = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*iy*w*", &values, &stored.dtype, &words, &stored.raw))
+        return NULL;
+    Py_ssize_t n = values.len / (Py_ssize_t)sizeof(double);
+    bool good = check("stored", &stored, n) && check_array("values", &values, n, sizeof(double)) &&
+                check_array("words", &words, n, sizeof(uint32_t));
+    if (good && !STOCHASTIC[stored.dtype]) {
+        PyErr_Format(PyExc_ValueError, "dtype %d rounds nothing", stored.dtype);
+        good = false;
+    }
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        infinite = STOCHASTIC[stored.dtype](values.buf, n, words.buf, stored.raw.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&words);
+    PyBuffer_Release(&stored.raw);
+    return good ? PyLong_FromLongLong(infinite) : NULL;
+}
+
+/* ---- The module ---- */
+
 static PyMethodDef METHODS[] = {
     {"tally", tally, METH_VARARGS,
-     "tally(base, base dtype, model, dtype, prefix, counts): count ranks' halves."},
+     "tally(base, dtype, model, dtype, upper, counts): count ranks' halves."},
     {"combine", combine, METH_VARARGS,
-     "combine(base, dtype, models, elect, normalize, divisor, factor, out) -> what is left to take "
-     "and to skip of each model."},
+     "combine(base, dtype, parts, elect, normalize, divisor, factor, out) -> what is left to take "
+     "and to skip of each part."},
+    {"mass", mass, METH_VARARGS,
+     "mass(base, dtype, model, dtype, cut) -> magnitudes' sums, of all and of what is kept; what is "
+     "left to take and to skip."},
+    {"row_limits", row_limits, METH_VARARGS,
+     "row_limits(base, dtype, model, dtype, table, out): the table's words by rows' ranks."},
+    {"lost", lost, METH_VARARGS,
+     "lost(base, dtype, values, written, dtype) -> updates' sums, of all and of what is lost."},
+    {"stochastic", stochastic, METH_VARARGS,
+     "stochastic(values, dtype, words, raw) -> how many overflowed."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -362,7 +318,7 @@ static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, add_constants}, {0, NULL}};
 static struct PyModuleDef MODULE = {
     PyModuleDef_HEAD_INIT,
     .m_name = "tensorsurgeon.kernels._task_vectors",
-    .m_doc = "Task vectors counted, pruned and put together.",
+    .m_doc = "Task vectors counted, pruned and put together; stochastic rounding.",
     .m_methods = METHODS,
     .m_slots = SLOTS,
 };

@@ -11,7 +11,7 @@ from tensorsurgeon.kernels import portable
 from tensorsurgeon.kernels.scratch import Raw, Scratch, Values
 from tensorsurgeon.specs import DType
 
-_REVISION = 1
+_REVISION = 2
 """Of the compiled arithmetic; see there."""
 
 
@@ -56,7 +56,7 @@ def scale(
         portable.scale(raw, dtype, weight, out, add=add, scratch=scratch)
 
 
-def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> int:
+def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> tuple[int, int]:
     """Stored bytes of values, rounded to nearest even: the one place where anything is rounded.
 
     Args:
@@ -66,11 +66,12 @@ def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> int:
         scratch: buffers.
 
     Returns:
-        How many finite values became infinite or NaN, since the dtype cannot hold them.
+        How many finite values became infinite or NaN, since the dtype cannot hold them; and how
+        many were infinite or NaN before.
     """
     if _COMPILED is not None and dtype in _CODES:
-        lost: int = _COMPILED.encode(values, _CODES[dtype], raw)
-        return lost
+        found: tuple[int, int] = _COMPILED.encode(values, _CODES[dtype], raw)
+        return found
     return portable.encode(values, dtype, raw, scratch=scratch)
 
 

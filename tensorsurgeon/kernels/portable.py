@@ -72,27 +72,30 @@ def dot(left: Values, right: Values, *, scratch: Scratch) -> float:
     return float(columns[0])
 
 
-def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> int:
+def encode(values: Values, dtype: DType, raw: Raw, *, scratch: Scratch) -> tuple[int, int]:
     """Stored bytes of values, which are overwritten; see `kernels.encode`."""
     if dtype is DType.BF16:
         return _encode_bf16(values, raw, scratch.words[: len(values)])
     stored = raw.view(_numpy_dtype(dtype))
     np.copyto(stored, values, casting="unsafe")
-    if _within(values, _LARGEST[dtype]):
-        return 0
+    if _within(values, _LARGEST[dtype]) and dtype is not DType.F64:
+        return 0, 0
     stored[np.isnan(values)] = np.nan
-    if dtype is DType.F64:
-        return 0
-    return int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(stored.astype(np.float32))))
+    finite = np.isfinite(values)
+    lost = 0
+    if dtype is not DType.F64:
+        lost = int(np.count_nonzero(finite & ~np.isfinite(stored.astype(np.float32))))
+    return lost, int(np.count_nonzero(~finite))
 
 
-def _encode_bf16(values: Values, raw: Raw, words: Words) -> int:
-    floats, lost = words.view(np.float32), 0
+def _encode_bf16(values: Values, raw: Raw, words: Words) -> tuple[int, int]:
+    floats, lost, nonfinite = words.view(np.float32), 0, 0
     np.copyto(floats, values, casting="same_kind")
     if not _within(floats, _LARGEST[DType.BF16]):
         # Rounding would carry into the exponent, and in a NaN from its payload into the sign.
         beyond = np.abs(floats) >= _BF16_END
-        lost = int(np.count_nonzero(beyond & np.isfinite(values)))
+        finite = np.isfinite(values)
+        lost, nonfinite = int(np.count_nonzero(beyond & finite)), int(np.count_nonzero(~finite))
         np.copyto(floats, np.copysign(np.inf, floats), where=beyond)
         floats[np.isnan(floats)] = _QUIET_NAN
     # A number is even if its lowest kept bit is 0: then a tie must not carry.
@@ -103,7 +106,7 @@ def _encode_bf16(values: Values, raw: Raw, words: Words) -> int:
     np.add(words, lowest, out=words)
     np.right_shift(words, _HALF, out=words)
     np.copyto(raw.view("<u2"), words, casting="unsafe")
-    return lost
+    return lost, nonfinite
 
 
 def _within(values: NDArray[np.floating[Any]], largest: float) -> bool:

@@ -44,6 +44,10 @@ class Scratch:
         self._taken += 1
         return self._buffers[self._taken - 1]
 
+    def give_back_all(self) -> None:
+        """Return every buffer."""
+        self._taken = 0
+
     def give_back(self, count: int = 1) -> None:
         """Return the buffers that were taken last."""
         self._taken -= count

@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def words(key0: int, key1: int, counter: int, out: Buffer, /) -> None: ...
