@@ -1,24 +1,19 @@
-"""What is merged: one entry a job, with the recipes of both engines and the commands to run.
-
-A later job is one more `Job` in `JOBS`.
-"""
+"""What is merged: one entry a job, and the commands to run."""
 
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tests.bench.job import Job, Recipe
+from tests.bench.methods import METHODS
 from tests.bench.shapes import Shape
 
 ROOT = Path(__file__).parents[2]
 PEER_BIN = ROOT / ".venv-mergekit" / "bin"
 
 OURS, FLOOR, PEER = "tensorsurgeon", "floor", "mergekit"
-
-Recipe = Mapping[str, Any]
 
 
 def up_scaling_slices(shape: Shape) -> list[tuple[int, int]]:
@@ -32,83 +27,58 @@ def up_scaled(shape: Shape) -> Shape:
     return shape.with_layers(sum(end - start for start, end in up_scaling_slices(shape)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One merge.
+PLAIN = (
+    Job(
+        name="linear",
+        title="linear",
+        models=("a", "b"),
+        merged=lambda _: {"linear": {"models": ["a", "b"], "weights": [0.3, 0.7]}},
+        peer=lambda _, paths: {
+            "merge_method": "linear",
+            "models": [
+                {"model": paths["a"], "parameters": {"weight": 0.3}},
+                {"model": paths["b"], "parameters": {"weight": 0.7}},
+            ],
+            "dtype": "bfloat16",
+        },
+    ),
+    Job(
+        name="slerp",
+        title="SLERP",
+        models=("a", "b"),
+        merged=lambda _: {"slerp": {"models": ["a", "b"], "t": 0.4}},
+        peer=lambda _, paths: {
+            "merge_method": "slerp",
+            "base_model": paths["a"],
+            "models": [{"model": paths["a"]}, {"model": paths["b"]}],
+            "parameters": {"t": 0.4},
+            "dtype": "bfloat16",
+        },
+    ),
+    Job(
+        name="dus",
+        title="DUS",
+        models=("base",),
+        merged=lambda shape: {
+            "stack": [
+                {"model": "base", "layers": list(layers)} for layers in up_scaling_slices(shape)
+            ]
+        },
+        peer=lambda shape, paths: {
+            "merge_method": "passthrough",
+            "slices": [
+                {"sources": [{"model": paths["base"], "layer_range": list(layers)}]}
+                for layers in up_scaling_slices(shape)
+            ],
+            "dtype": "bfloat16",
+        },
+        grown=up_scaled,
+        exact=True,
+    ),
+)
+"""A merge of two, and layers stacked."""
 
-    Attributes:
-        name: what `--jobs` calls it.
-        title: what the tables call it.
-        models: the checkpoints it reads, by name.
-        merged: our expression for the result.
-        peer: mergekit's configuration, given the models' paths by name; None if it cannot.
-        grown: from the models' shape to the result's.
-        exact: whether both engines must write the same bits.
-        arguments: our command line; {recipe} and {out} are filled in.
-    """
-
-    name: str
-    title: str
-    models: tuple[str, ...]
-    merged: Callable[[Shape], Recipe]
-    peer: Callable[[Shape, Mapping[str, str]], Recipe] | None = None
-    grown: Callable[[Shape], Shape] = lambda shape: shape
-    exact: bool = False
-    arguments: tuple[str, ...] = ("apply", "{recipe}", "-o", "{out}", "-q")
-
-
-JOBS = {
-    job.name: job
-    for job in (
-        Job(
-            name="linear",
-            title="linear",
-            models=("a", "b"),
-            merged=lambda _: {"linear": {"models": ["a", "b"], "weights": [0.3, 0.7]}},
-            peer=lambda _, paths: {
-                "merge_method": "linear",
-                "models": [
-                    {"model": paths["a"], "parameters": {"weight": 0.3}},
-                    {"model": paths["b"], "parameters": {"weight": 0.7}},
-                ],
-                "dtype": "bfloat16",
-            },
-        ),
-        Job(
-            name="slerp",
-            title="SLERP",
-            models=("a", "b"),
-            merged=lambda _: {"slerp": {"models": ["a", "b"], "t": 0.4}},
-            peer=lambda _, paths: {
-                "merge_method": "slerp",
-                "base_model": paths["a"],
-                "models": [{"model": paths["a"]}, {"model": paths["b"]}],
-                "parameters": {"t": 0.4},
-                "dtype": "bfloat16",
-            },
-        ),
-        Job(
-            name="dus",
-            title="DUS",
-            models=("base",),
-            merged=lambda shape: {
-                "stack": [
-                    {"model": "base", "layers": list(layers)} for layers in up_scaling_slices(shape)
-                ]
-            },
-            peer=lambda shape, paths: {
-                "merge_method": "passthrough",
-                "slices": [
-                    {"sources": [{"model": paths["base"], "layer_range": list(layers)}]}
-                    for layers in up_scaling_slices(shape)
-                ],
-                "dtype": "bfloat16",
-            },
-            grown=up_scaled,
-            exact=True,
-        ),
-    )
-}
+JOBS = {job.name: job for job in (*PLAIN, *METHODS)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ SIGN_BIT = np.uint16(0x8000)
 STANDARD_DEVIATION = 0.02
 
 # How far each model lies from the base, in standard deviations of its weights.
-DISTANCES = {"base": 0.0, "a": 0.05, "b": 0.1}
+DISTANCES = {"base": 0.0, "a": 0.05, "b": 0.1} | dict.fromkeys("cdefgh", 0.1)
 
 
 class Tape:
