@@ -193,6 +193,9 @@ def result_text(plan: Plan, result: Result, *, peak_memory: int | None) -> str:
         lines.append(f"pushed to {result.address}")
     if result.tensors_resumed:
         lines.append(f"of these, an interrupted run had made {result.tensors_resumed}")
+    if result.update_lost is not None:
+        dtypes = ", ".join(dict.fromkeys(t.spec.dtype.value for t in plan.tensors))
+        lines.append(f"rounding to {dtypes} lost {result.update_lost:.2%} of the update")
     if peak_memory is not None:
         lines.append(f"peak memory {size_text(peak_memory)}")
     lines += [f"note: {note}" for note in (*plan.notes, *result.notes)]

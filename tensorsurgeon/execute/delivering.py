@@ -96,7 +96,7 @@ class _DeliveringRun(Run):
             self.notice(AFRESH + lost)
             record = None
         steps = _Steps(plan, progress)
-        notes, compiled = list[str](), True
+        crews: list[Workers] = []
         with ExitStack() as stack:
             reader = stack.enter_context(closing(self.reader()))
             shards = ShardFiles(self.disk, place.checkpoint)
@@ -108,9 +108,7 @@ class _DeliveringRun(Run):
                 self.notice(f"going on: {resumed} of {len(plan.tensors)} tensors are made")
             for shard in plan.shards:
                 if shard.name not in journal.delivered:
-                    workers = self._make_shard(shard, reader, shards, journal, threads, steps)
-                    notes += workers.notes
-                    compiled = compiled and workers.compiled
+                    crews.append(self._make_shard(shard, reader, shards, journal, threads, steps))
                 self.disk.remove_tree(place.checkpoint / shard.name)
                 steps.end(shard)
             reader.check_unchanged()
@@ -119,7 +117,7 @@ class _DeliveringRun(Run):
             delivered = self._contents(journal.delivered)
         shown = self.delivery.publish(place.checkpoint, delivered)
         place.remove(self.disk)
-        result = self.result(threads, resumed=resumed, notes=notes, compiled=compiled)
+        result = self.result(threads, resumed=resumed, workers=crews)
         return replace(
             result, path=None, address=shown.address, notes=(*result.notes, *shown.notes)
         )
@@ -172,7 +170,7 @@ class _DeliveringRun(Run):
             shards.lay_down([shard])
             self.flush_folders()
         tensors = [tensor for tensor in self.plan.tensors if tensor.shard == shard.name]
-        workers = Workers(tensors, reader, shards, journal)
+        workers = Workers(self.plan, tensors, reader, shards, journal, self.surveys)
         workers.run(min(threads, max(len(tensors), 1)), steps.made)
         journal.flush()
         shards.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import (
+    ADAPTER_CONFIG,
     MANIFEST_NAME,
     FileIdentity,
     Manifest,
@@ -83,7 +84,7 @@ def make_manifest(
             "text": plan.shown_recipe,
         },
         seed=plan.seed,
-        sources={name: _source(plan, folder) for name, folder in plan.sources.items()},
+        sources={name: _source(plan, name) for name in plan.sources},
         layer_map=tuple(
             {
                 "sources": [[source.source, source.layer] for source in origin.sources],
@@ -120,15 +121,17 @@ def make_manifest(
     )
 
 
-def _source(plan: Plan, folder: Path) -> dict[str, Any]:
+def _source(plan: Plan, name: str) -> dict[str, Any]:
     """A source by what describes it: its commit, or digests of config, manifest and headers."""
+    folder = plan.sources[name]
+    config_name = "config.json" if name in plan.depths else ADAPTER_CONFIG
     shards = {
         path: identity
         for path, identity in sorted(plan.identities.items())
         if path.parent == folder and path.suffix == ".safetensors"
     }
     try:
-        config = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+        config = hashlib.sha256((folder / config_name).read_bytes()).hexdigest()
         if repo := plan.repos.get(folder):
             return {
                 "repo": repo.name,

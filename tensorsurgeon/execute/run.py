@@ -1,6 +1,7 @@
 """A plan carried out, from the lock to the folder in its place; `workplace` tells the order."""
 
 import hashlib
+import math
 import os
 import time
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tensorsurgeon.checkpoint import (
     INDEX_NAME,
@@ -62,6 +64,9 @@ class Result:
         tensors_resumed: how many of all these an earlier run had made.
         compiled: False if numpy computed what compiled arithmetic could.
         notes: what operators had to say, and for how many tensors.
+        update_lost: share of the updates of bases, by magnitude, that rounding to the output's
+            dtype undid: elements that should have changed and did not; None where nothing says what
+            is a base.
     """
 
     path: Path | None
@@ -72,6 +77,7 @@ class Result:
     tensors_resumed: int
     compiled: bool
     notes: tuple[str, ...]
+    update_lost: float | None = None
     address: str | None = None
 
 
@@ -144,6 +150,7 @@ class Run:
         self.notice = notice or silent
         self.open_reader = open_reader
         self.binding = binding_of(plan)
+        self.surveys: dict[tuple[int, str], Any] = {}
         self.began = time.monotonic()
 
     @contextmanager
@@ -234,7 +241,7 @@ class Run:
             resumed = len(journal.digests)
             if resumed:
                 self.notice(f"going on: {resumed} of {len(plan.tensors)} tensors are made")
-            workers = Workers(plan.tensors, reader, shards, journal)
+            workers = Workers(plan, plan.tensors, reader, shards, journal, self.surveys)
             workers.run(min(threads, max(len(plan.tensors), 1)), progress)
             journal.flush()
             reader.check_unchanged()
@@ -317,14 +324,14 @@ class Run:
             check_replaceable(self.place.final, overwrite=overwrite)
         self.place.publish(self.disk, overwrite=overwrite)
         self.place.remove(self.disk)
-        notes, compiled = (workers.notes, workers.compiled) if workers else ((), True)
-        return self.result(threads, resumed=resumed, notes=notes, compiled=compiled)
+        return self.result(threads, resumed=resumed, workers=[workers] if workers else [])
 
-    def result(
-        self, threads: int, *, resumed: int, notes: Iterable[str] = (), compiled: bool = True
-    ) -> Result:
+    def result(self, threads: int, *, resumed: int, workers: Iterable[Workers] = ()) -> Result:
         """What the run did, now that it is over."""
-        tensors, counted = self.plan.tensors, Counter(notes)
+        tensors, crews = self.plan.tensors, list(workers)
+        counted = Counter(note for crew in crews for note in crew.notes)
+        updates = [update for crew in crews for update in crew.updates]
+        every, undone = (math.fsum(update[i] for update in updates) for i in (0, 1))
         return Result(
             path=self.place.final,
             seconds=time.monotonic() - self.began,
@@ -332,7 +339,8 @@ class Run:
             tensors_copied=sum(tensor.is_copied for tensor in tensors),
             tensors_computed=sum(not tensor.is_copied for tensor in tensors),
             tensors_resumed=resumed,
-            compiled=compiled,
+            compiled=all(crew.compiled for crew in crews),
+            update_lost=undone / every if every else None,
             notes=tuple(f"{note} ({count} tensors)" for note, count in sorted(counted.items())),
         )
 

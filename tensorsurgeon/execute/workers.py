@@ -3,14 +3,25 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.execute.copying import Copier, digest_of_zeros
 from tensorsurgeon.execute.staging import TensorWriter
-from tensorsurgeon.plan import OutputTensor, Stored, batches, buffers_needed
+from tensorsurgeon.plan import (
+    OutputTensor,
+    Plan,
+    Stored,
+    batches,
+    buffers_needed,
+    surveyed_in,
+)
 from tensorsurgeon.processors import run_threads
 from tensorsurgeon.specs import Progress
 from tensorsurgeon.writing import Journal, ShardFiles
+
+if TYPE_CHECKING:
+    from tensorsurgeon.execute.evaluate import Surveys
 
 Batch = tuple[OutputTensor, ...]
 """Tensors that are one and the same, in several places."""
@@ -24,19 +35,30 @@ class Workers:
     """The tensors still to be made, and the threads that make them.
 
     Args:
+        plan: what they are of.
         tensors: what is to be made.
         reader: what from.
         shards: where to.
         journal: knows which of the tensors are made already, and is told of the others.
+        surveys: what operators have found of all tensors; filled where they have to look first.
     """
 
     def __init__(
-        self, tensors: Sequence[OutputTensor], reader: Reader, shards: ShardFiles, journal: Journal
+        self,
+        plan: Plan,
+        tensors: Sequence[OutputTensor],
+        reader: Reader,
+        shards: ShardFiles,
+        journal: Journal,
+        surveys: "Surveys",
     ) -> None:
+        self.plan = plan
         self.reader = reader
         self.shards = shards
         self.journal = journal
+        self.surveys = surveys
         self.notes: list[str] = []
+        self.updates: list[tuple[float, float]] = []
         self.compiled = True
         done = journal.digests
         waiting = [tensor for tensor in tensors if tensor.spec.name not in done]
@@ -60,17 +82,33 @@ class Workers:
         self._done = [0] * threads
 
         def tick() -> None:
-            progress(self._before + sum(self._done), self._total)
+            progress(min(self._before + sum(self._done), self._total), self._total)
 
-        run_threads(
-            self._work, threads, name="tensors", tick=tick, stop=self._stop, hurry=self.reader.stop
-        )
-        if self._failures:
-            raise self._failures[0]
+        def in_threads(work: Callable[[int], None]) -> None:
+            run_threads(
+                work, threads, name="tensors", tick=tick, stop=self._stop, hurry=self.reader.stop
+            )
+            if self._failures:
+                raise self._failures[0]
+            self._stop.clear()
+
+        if self._waiting:
+            self._take_surveys(in_threads)
+        in_threads(self._work)
         progress(self._total, self._total)
 
-    def _work(self, index: int) -> None:
-        """What one thread does: take tensors that are one, make them, take the next."""
+    def _take_surveys(self, in_threads: Callable[[Callable[[int], None]], None]) -> None:
+        """Have operators look at all tensors that have to do so before they make any."""
+        wanted = surveyed_in(self.plan)
+        if not wanted or self.surveys:
+            return
+        from tensorsurgeon.execute.survey import Surveyor
+
+        for operator, nodes in wanted:
+            Surveyor(nodes, self.reader, self.surveys, self._guarded, in_threads).take(operator)
+
+    def _guarded(self, index: int, work: Callable[[Callable[[int], None]], None]) -> None:
+        """Run what one thread does; what it raises stops the others."""
 
         def step(count: int) -> None:
             self._done[index] += count
@@ -78,6 +116,20 @@ class Workers:
                 raise _StoppedError
 
         try:
+            work(step)
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._failures.append(error)
+            self._stop.set()
+            self.reader.stop()
+        finally:
+            self.reader.finish()
+
+    def _work(self, index: int) -> None:
+        """What one thread does: take tensors that are one, make them, take the next."""
+
+        def work(step: Callable[[int], None]) -> None:
             make = self._maker(step)
             while not self._stop.is_set():
                 try:
@@ -88,14 +140,8 @@ class Workers:
                 self.reader.finish()
                 for tensor in batch:
                     self.journal.add(tensor.spec.name, digest)
-        except _StoppedError:
-            pass
-        except BaseException as error:
-            self._failures.append(error)
-            self._stop.set()
-            self.reader.stop()
-        finally:
-            self.reader.finish()
+
+        self._guarded(index, work)
 
     def _maker(self, step: Callable[[int], None]) -> Callable[[Batch], str]:
         """A function that makes tensors with buffers of its own, and tells their digest."""
@@ -105,7 +151,17 @@ class Workers:
         if self._buffers:
             from tensorsurgeon.execute.compute import Computer
 
-            compute = Computer(self.reader, writer, self._buffers, step, self.notes.append).compute
+            compute = Computer(
+                self.reader,
+                writer,
+                self._buffers,
+                step,
+                self.notes.append,
+                surveys=self.surveys,
+                updated=self.updates.append,
+                seed=self.plan.seed if self.plan.rounding == "stochastic" else None,
+                allow_nonfinite=self.plan.allow_nonfinite,
+            ).compute
 
         def make(batch: Batch) -> str:
             tensor = batch[0]

@@ -4,7 +4,7 @@ import math
 
 from tensorsurgeon.operators.families import Coefficients, Gram
 
-_ANTIPARALLEL = 1e-12
+ANTIPARALLEL = 1e-12
 """Smallest 1 + cos at which an arc between two directions is still well defined."""
 
 
@@ -17,15 +17,17 @@ def on_arc(gram: Gram, t: float) -> Coefficients:
 
     Returns:
         sin((1 - t) angle) / sin(angle) and sin(t angle) / sin(angle); 1 - t and t, with a note,
-        where there is no arc: a vector is zero, or the two are antiparallel.
+        where there is no arc: one vector is zero, or the two are antiparallel.
     """
     (aa, ab), (_, bb) = gram
     straight = (1.0 - t, t)
     if aa == 0.0 or bb == 0.0:
-        return Coefficients(straight, "an input is zero: interpolated linearly")
+        # Where both are zero, so is whatever lies between them.
+        note = "an input is zero: interpolated linearly" if aa or bb else ""
+        return Coefficients(straight, note)
     # Divided one after the other: the product of the squared norms could overflow.
     cosine = ab / math.sqrt(aa) / math.sqrt(bb)
-    if 1.0 + cosine < _ANTIPARALLEL:
+    if 1.0 + cosine < ANTIPARALLEL:
         return Coefficients(straight, "the inputs are antiparallel: interpolated linearly")
     angle = math.atan2(math.sqrt(max(0.0, (1.0 - cosine) * (1.0 + cosine))), cosine)
     if math.sin(angle) == 0.0:

@@ -114,6 +114,15 @@ class MergeOperator(Operator):
         """Whether merging a model with itself gives the model back, with these parameters."""
         return self.idempotent or self.origin is not None
 
+    def for_tensor(self, place: Place, shape: tuple[int, ...]) -> "MergeOperator":  # noqa: ARG002
+        """What makes one tensor: this, or another operator on the same operands.
+
+        Args:
+            place: where the tensor stands.
+            shape: its shape.
+        """
+        return self
+
     def parameters_at(self, place: Place) -> Parameters:
         """The scheduled parameters at one tensor."""
 

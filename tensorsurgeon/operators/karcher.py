@@ -5,17 +5,19 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from tensorsurgeon.operators.arc import ANTIPARALLEL
 from tensorsurgeon.operators.families import Coefficients, GeometricOperator, Gram, Weighted
-from tensorsurgeon.operators.spans import directions, dot, norm, plus, scaled
-from tensorsurgeon.operators.weights import normalized
+from tensorsurgeon.operators.spans import CANCELLED, directions, dot, norm, plus, scaled
+from tensorsurgeon.operators.weights import all_on_one, normalized
 
 
 class Karcher(Weighted, GeometricOperator):
     """The weighted Riemannian centre of mass of the models' directions (Karcher 1977).
 
     Each tensor is flattened and seen as a direction and a norm; the mean direction has the weighted
-    mean of the norms. The iteration runs on the dot products of the inputs alone. Inputs that are
-    zero have no direction and count for the norm only.
+    mean of the norms, as Wang et al. (2026, arXiv:2603.04972) merge models. The iteration runs on
+    the dot products of the inputs alone, which gives the same numbers. Inputs that are zero have
+    no direction and count for the norm only.
     """
 
     operator: ClassVar[str] = "karcher"
@@ -24,9 +26,17 @@ class Karcher(Weighted, GeometricOperator):
     max_iter: Annotated[int, Field(ge=1, strict=True)] = Field(
         default=10, description="most steps of the iteration"
     )
-    tol: Annotated[float, Field(gt=0)] = Field(
+    tol: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = Field(
         default=1e-5, description="length of a step, in radians, at which it ends"
     )
+
+    def foregone(self, weights: tuple[float, ...]) -> Coefficients | None:
+        """The only model that has a weight, as it is.
+
+        Raises:
+            RecipeError: the weights sum to zero.
+        """
+        return all_on_one(normalized(weights, self.operator, fix=""))
 
     def coefficients(self, gram: Gram, weights: tuple[float, ...]) -> Coefficients:
         """Weights of the inputs.
@@ -34,17 +44,18 @@ class Karcher(Weighted, GeometricOperator):
         Args:
             gram: (n, n) float64 dot products of the flattened tensors.
             weights: (n,) of the inputs; their sum counts as 1.
-
-        Raises:
-            RecipeError: the weights sum to zero.
         """
-        shares = normalized(weights, self.operator)
+        shares = normalized(weights, self.operator, fix="")
         norms, cosines = directions(gram)
         length = math.fsum(share * size for share, size in zip(shares, norms, strict=True))
         directed = tuple(share if size else 0.0 for share, size in zip(shares, norms, strict=True))
         if not any(directed):
-            return Coefficients(shares, "all inputs are zero")
-        mean, note = self._start(cosines, directed)
+            return Coefficients(shares)
+        # Short of a sum of 1, each step would fall short of the mean as well.
+        total = math.fsum(directed)
+        if abs(total) >= CANCELLED:
+            directed = scaled(directed, 1.0 / total)
+        mean, note = _start(cosines, directed)
         for _ in range(self.max_iter):
             step = _towards(cosines, directed, mean)
             angle = norm(cosines, step)
@@ -62,14 +73,15 @@ class Karcher(Weighted, GeometricOperator):
             note,
         )
 
-    def _start(self, cosines: Gram, shares: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
-        """The direction of the weighted sum; the first input's where that has none."""
-        size = norm(cosines, shares)
-        if size >= self.tol:
-            return scaled(shares, 1.0 / size), ""
-        first = next(i for i, share in enumerate(shares) if share)
-        start = tuple(float(i == first) for i in range(len(shares)))
-        return start, "the inputs cancel out: the mean was sought from the first one"
+
+def _start(cosines: Gram, shares: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
+    """The direction of the weighted sum; the first input's where that has none."""
+    size = norm(cosines, shares)
+    if size >= CANCELLED:
+        return scaled(shares, 1.0 / size), ""
+    first = next(i for i, share in enumerate(shares) if share)
+    start = tuple(float(i == first) for i in range(len(shares)))
+    return start, "the inputs cancel out: the mean was sought from the first one"
 
 
 def _towards(
@@ -82,6 +94,8 @@ def _towards(
             continue
         unit = tuple(float(i == j) for j in range(len(shares)))
         cosine = max(-1.0, min(1.0, dot(cosines, mean, unit)))
+        if 1.0 + cosine < ANTIPARALLEL:
+            continue  # it pulls every way alike
         sine = math.sqrt((1.0 - cosine) * (1.0 + cosine))
         stretch = math.atan2(sine, cosine) / sine if sine else 1.0
         step = plus(step, plus(unit, mean, -cosine), share * stretch)

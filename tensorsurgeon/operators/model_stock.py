@@ -3,11 +3,18 @@
 import math
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
-from tensorsurgeon.operators.families import Base, Coefficients, GeometricOperator, Gram
+from tensorsurgeon.operators.families import (
+    Base,
+    Coefficients,
+    GeometricOperator,
+    Gram,
+    MergeOperator,
+)
+from tensorsurgeon.operators.rowwise import ByVector
 from tensorsurgeon.operators.spans import directions
-from tensorsurgeon.recipe import Expression
+from tensorsurgeon.recipe import Expression, Place
 
 _SINGULAR = 1e-6
 """Size of the denominator below which there is no estimate."""
@@ -18,7 +25,8 @@ class ModelStock(GeometricOperator):
 
     With the mean cosine c between the N tuned models' differences from the base the share of their
     mean is t = N c / (1 + (N - 1) c), and that of the base 1 - t (Jang et al. 2024,
-    arXiv:2403.19522). The paper takes c as one angle for all pairs; here it is their mean.
+    arXiv:2403.19522). The paper takes c as one angle for all pairs; here it is their mean, in which
+    a difference of zero counts as one at a right angle. Where c is negative, so is t.
     """
 
     operator: ClassVar[str] = "model_stock"
@@ -27,6 +35,15 @@ class ModelStock(GeometricOperator):
         tuple[Expression, ...], Field(min_length=2, description="the tuned models, two or more")
     ]
     base: Base
+    filter_wise: StrictBool = Field(
+        default=False, description="go as far as each row asks for, not the tensor as a whole"
+    )
+
+    def for_tensor(self, place: Place, shape: tuple[int, ...]) -> MergeOperator:
+        """Another operator where each row counts for itself."""
+        if not self.filter_wise:
+            return self
+        return ModelStockByRow.instead_of(self, place, shape, columns=False)
 
     def coefficients(self, gram: Gram) -> Coefficients:
         """T / N for each tuned model's difference from the base.
@@ -35,8 +52,7 @@ class ModelStock(GeometricOperator):
             gram: (n, n) float64 dot products of the differences.
 
         Returns:
-            Zeros, with a note, where the differences point away from each other so that there is
-            no estimate.
+            Zeros, with a note, where the differences cancel out so that there is no estimate.
         """
         count = len(gram)
         _, cosines = directions(gram)
@@ -45,4 +61,11 @@ class ModelStock(GeometricOperator):
         below = 1.0 + (count - 1) * cosine
         if abs(below) < _SINGULAR:
             return Coefficients((0.0,) * count, "the models oppose each other: the base is kept")
-        return Coefficients((cosine / below,) * count)
+        note = "the models oppose each other: gone past the base, away from their mean"
+        return Coefficients((cosine / below,) * count, note if cosine < 0.0 else "")
+
+
+class ModelStockByRow(ByVector):
+    """Model Stock of rows."""
+
+    operator: ClassVar[str] = "model_stock"

@@ -6,20 +6,18 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StrictBool
 
 from tensorsurgeon.operators.families import Coefficients, GeometricOperator, Gram, Tuned, Weighted
-from tensorsurgeon.operators.spans import directions, norm
-from tensorsurgeon.operators.weights import normalized
+from tensorsurgeon.operators.spans import CANCELLED, directions, norm
+from tensorsurgeon.operators.weights import all_on_one, normalized
 from tensorsurgeon.recipe import Expression
-
-_BALANCED = 1e-8
-"""Length of a weighted sum of directions below which it has no direction itself."""
 
 
 class Multislerp(Weighted, GeometricOperator):
-    """The weighted mean of the models' directions, as long as their mean norm (Goddard 2025).
+    """The weighted mean of the models' directions, as long as their mean norm.
 
     Each tensor is flattened and seen as a direction and a norm; with a base, its difference from
-    that. The published method goes on to average what the directions say in the plane that touches
-    the sphere at that mean, with the same weights; that average is zero, and left out here.
+    that. Published by Goddard (2025, goddard.blog/posts/multislerp-wow-what-a-cool-idea), who goes
+    on to average the directions in the plane that touches the sphere at their mean, with the same
+    weights; that average is zero, and left out here. A single model comes back as it is.
     """
 
     operator: ClassVar[str] = "multislerp"
@@ -34,6 +32,16 @@ class Multislerp(Weighted, GeometricOperator):
         """Weights that sum to one give a model back; a base always comes back."""
         return self.normalize or super().is_idempotent()
 
+    def foregone(self, weights: tuple[float, ...]) -> Coefficients | None:
+        """A single model, or the only one with a share of the whole, as it is.
+
+        Raises:
+            RecipeError: normalised weights that sum to zero.
+        """
+        if len(weights) == 1:
+            return Coefficients((1.0,))
+        return all_on_one(self._shares(weights)) if self.normalize else None
+
     def coefficients(self, gram: Gram, weights: tuple[float, ...]) -> Coefficients:
         """Weights of the inputs.
 
@@ -43,17 +51,14 @@ class Multislerp(Weighted, GeometricOperator):
 
         Returns:
             Where the directions cancel out, the weights as they are, with a note.
-
-        Raises:
-            RecipeError: normalised weights that sum to zero.
         """
-        shares = normalized(weights, self.operator) if self.normalize else weights
-        if len(shares) == 1:
-            return Coefficients((1.0,))
+        shares = self._shares(weights)
         norms, cosines = directions(gram)
+        if not any(norms):
+            return Coefficients(shares)
         length = math.fsum(share * size for share, size in zip(shares, norms, strict=True))
         size = norm(cosines, shares)
-        if size < _BALANCED:
+        if size < CANCELLED:
             return Coefficients(shares, "the inputs cancel out: averaged linearly")
         return Coefficients(
             tuple(
@@ -61,3 +66,6 @@ class Multislerp(Weighted, GeometricOperator):
                 for share, own in zip(shares, norms, strict=True)
             )
         )
+
+    def _shares(self, weights: tuple[float, ...]) -> tuple[float, ...]:
+        return normalized(weights, self.operator) if self.normalize else weights

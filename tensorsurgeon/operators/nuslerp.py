@@ -1,22 +1,31 @@
 """Spherical interpolation between two models by weights, or between what tuning changed."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tensorsurgeon.operators.arc import on_arc
-from tensorsurgeon.operators.families import Coefficients, GeometricOperator, Gram, Weighted
-from tensorsurgeon.recipe import Expression
+from tensorsurgeon.operators.families import (
+    Coefficients,
+    GeometricOperator,
+    Gram,
+    MergeOperator,
+    Weighted,
+)
+from tensorsurgeon.operators.rowwise import ByVector
+from tensorsurgeon.recipe import Expression, Place
 
-_NO_WEIGHT = 1e-6
-"""A sum of weights below which both count as much."""
+_CANCELLED = 1e-6
+"""A sum of weights, as a share of the larger, up to which both count as much."""
 
 
 class Nuslerp(Weighted, GeometricOperator):
-    """Spherical interpolation whose place on the arc follows from weights (Goddard 2024).
+    """Spherical interpolation whose place on the arc follows from weights.
 
-    It lies at the second weight's share of both. With a base the differences from it are
-    interpolated, and added to it.
+    It lies at the second weight's share of both; halfway where they cancel out. With a base the
+    differences from it are interpolated, and added to it. A method of mergekit's (Goddard 2024).
+    `along: rows` is `nuslerp_flatten: false` there, and `along: columns` is that together with
+    `nuslerp_row_wise: true`; in a stack of matrices they are each matrix's columns.
     """
 
     operator: ClassVar[str] = "nuslerp"
@@ -25,8 +34,19 @@ class Nuslerp(Weighted, GeometricOperator):
     base: Annotated[
         Expression | None, Field(description="what both were tuned from; zero by default")
     ] = None
+    along: Literal["tensor", "rows", "columns"] = Field(
+        default="tensor",
+        description="what is one vector: the tensor, each row (the last axis), or each column (the "
+        "axis before)",
+    )
 
     idempotent: ClassVar[bool] = True
+
+    def for_tensor(self, place: Place, shape: tuple[int, ...]) -> MergeOperator:
+        """Another operator where a tensor is several vectors."""
+        if self.along == "tensor":
+            return self
+        return NuslerpByVector.instead_of(self, place, shape, columns=self.along == "columns")
 
     def foregone(self, weights: tuple[float, ...]) -> Coefficients | None:
         """Both ends of the arc are a model as it is."""
@@ -43,7 +63,15 @@ class Nuslerp(Weighted, GeometricOperator):
         return on_arc(gram, _place(weights))
 
 
+class NuslerpByVector(ByVector):
+    """NuSLERP of rows or columns."""
+
+    operator: ClassVar[str] = "nuslerp"
+
+
 def _place(weights: tuple[float, ...]) -> float:
-    first, second = weights
+    # Divided first: their sum could overflow.
+    largest = max(map(abs, weights)) or 1.0
+    first, second = (weight / largest for weight in weights)
     total = first + second
-    return second / total if abs(total) >= _NO_WEIGHT else 0.5
+    return second / total if abs(total) > _CANCELLED else 0.5

@@ -7,6 +7,9 @@ from tensorsurgeon.operators.families import Gram
 
 Weights = Sequence[float]
 
+CANCELLED = 1e-7
+"""Length of a weighted sum of directions below which float64 dot products know none of its own."""
+
 
 def dot(gram: Gram, left: Weights, right: Weights) -> float:
     """The dot product of two sums of the inputs.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tensorsurgeon.errors import PlanError
-from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Zeros
+from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Streamed, Zeros
 from tensorsurgeon.specs import PAGE, SPAN, STAGING, DType, size_text
 
 COPYING_BASE = 50_000_000
@@ -55,7 +55,8 @@ def memory_needed(
     base = COMPUTING_BASE if buffers else COPYING_BASE
     # Beside the values: a span as it is stored, and one of words on the way to it.
     scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
-    own = STAGING + PAGE + scratch + _PER_THREAD
+    held = max((_bytes_held(node) for node, dtype in listed if not copied(node, dtype)), default=0)
+    own = STAGING + PAGE + scratch + held + _PER_THREAD
     always = base + beside.meanwhile + _PER_TENSOR * len(listed)
     return always + max(threads * own, beside.afterwards)
 
@@ -87,22 +88,51 @@ def copied(node: Node, dtype: DType) -> bool:
 def buffers_needed(jobs: Iterable[tuple[Node, DType]]) -> int:
     """Span buffers one thread needs to make any of these tensors; 0 where nothing is computed."""
     computed = [node for node, dtype in jobs if not copied(node, dtype)]
-    return max((max(1 + _terms(node), _to_prepare(node)) for node in computed), default=0)
+    return max((_buffers(node) for node in computed), default=0)
+
+
+def _buffers(node: Node) -> int:
+    return _held(node) + max(1 + _terms(node), _to_prepare(node))
+
+
+def _held(node: Node) -> int:
+    """Buffers that streamed operators keep their inputs in until the tensor is made."""
+    if isinstance(node, Stored | Zeros):
+        return 0
+    own = len(node.inputs) if isinstance(node, Streamed) else 0
+    return own + sum(map(_held, node.inputs))
 
 
 def _terms(node: Node) -> int:
-    """Buffers in use while a node is read, its own result's aside."""
+    """Buffers in use while a node is read, its own result's and those held aside."""
     if isinstance(node, Stored | Zeros):
         return 0
     first, *others = map(_terms, node.inputs)
+    if isinstance(node, Streamed):  # its inputs are read into buffers that it holds
+        return max([first, *others])
     return max([first, *(1 + other for other in others)])
 
 
 def _to_prepare(node: Node) -> int:
-    """Buffers in use while dot products are taken: the inputs', one product's, and their terms'."""
+    """Buffers in use before a node is read, those held aside.
+
+    For dot products they are the inputs', one product's, and their terms'.
+    """
     if isinstance(node, Stored | Zeros):
         return 0
     own = 0
     if isinstance(node, Geometric):
         own = len(node.inputs) + 1 + max(map(_terms, node.inputs))
+    if isinstance(node, Streamed):
+        own = max(map(_terms, node.inputs))
     return max([own, *map(_to_prepare, node.inputs)])
+
+
+def _bytes_held(node: Node) -> int:
+    """Bytes that streamed operators hold beside their inputs' buffers."""
+    if isinstance(node, Stored | Zeros):
+        return 0
+    own = 0
+    if isinstance(node, Streamed):
+        own = node.operator.bytes_held(node.shape, len(node.inputs))
+    return own + sum(map(_bytes_held, node.inputs))

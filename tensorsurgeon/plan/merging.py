@@ -4,14 +4,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensorsurgeon.errors import ArchitectureError, PlanError
-from tensorsurgeon.operators import GeometricOperator, MergeOperator, SumOperator
+from tensorsurgeon.operators import GeometricOperator, MergeOperator, StreamedOperator, SumOperator
+from tensorsurgeon.operators.families import Parameters
 from tensorsurgeon.plan.model import Model
-from tensorsurgeon.plan.nodes import Geometric, Node, Sum
+from tensorsurgeon.plan.nodes import Geometric, Node, Streamed, Sum
+from tensorsurgeon.recipe import Place
 from tensorsurgeon.specs import LayerOrigin
 
 
-def merge_models(operator: MergeOperator, operands: Sequence[Model]) -> Model:
+def merge_models(operator: MergeOperator, operands: Sequence[Model], seed: int) -> Model:
     """The model a merge operator makes of its operands; config and layout are the first's.
+
+    Args:
+        operator: the operator.
+        operands: its models, the base first.
+        seed: of what it draws at random.
 
     Raises:
         ArchitectureError: operands that differ in family, depth, names or shapes.
@@ -27,7 +34,9 @@ def merge_models(operator: MergeOperator, operands: Sequence[Model]) -> Model:
         architecture=first.architecture,
         config=first.config,
         tensors={
-            name: _merge_tensor(operator, name, first, [model.tensors[name] for model in operands])
+            name: _merge_tensor(
+                operator, first.place(name), seed, [m.tensors[name] for m in operands]
+            )
             for name in first.tensors
         },
         origins=tuple(
@@ -64,17 +73,20 @@ _NAMES_ONLY = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", 
 """Config keys that say nothing about what the model computes."""
 
 
-def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list[Node]) -> Node:
-    parameters = operator.parameters_at(model.place(name))
+def _merge_tensor(operator: MergeOperator, place: Place, seed: int, inputs: list[Node]) -> Node:
+    operator = operator.for_tensor(place, inputs[0].shape)
+    parameters = operator.parameters_at(place)
     if operator.is_idempotent() and all(node == inputs[0] for node in inputs):
         return inputs[0]
     values: dict[str, Any] = dict(parameters)
+    if isinstance(operator, StreamedOperator):
+        return _streamed(operator, place.name, seed, parameters, inputs)
     if isinstance(operator, SumOperator):
         known = operator.coefficients(**values)
     elif isinstance(operator, GeometricOperator):
         foregone = operator.foregone(**values)
         if foregone is None:
-            _check_computable(operator, name, inputs)
+            _check_computable(operator, place.name, inputs)
             return Geometric(operator=operator, parameters=parameters, inputs=tuple(inputs))
         known = foregone
     else:
@@ -83,12 +95,33 @@ def _merge_tensor(operator: MergeOperator, name: str, model: Model, inputs: list
     terms = [(weight, node) for weight, node in zip(weights, inputs, strict=True) if weight]
     if len(terms) == 1 and terms[0][0] == 1.0:
         return terms[0][1]
-    _check_computable(operator, name, inputs)
+    _check_computable(operator, place.name, inputs)
     terms = terms or [(0.0, inputs[0])]
     return Sum(
         operator=operator.operator,
         inputs=tuple(node for _, node in terms),
         weights=tuple(weight for weight, _ in terms),
+        based=operator.origin is not None and terms[0][1] is inputs[0],
+    )
+
+
+def _streamed(
+    operator: StreamedOperator, name: str, seed: int, parameters: Parameters, inputs: list[Node]
+) -> Node:
+    operator.check(**dict(parameters))
+    kept = operator.kept(**dict(parameters))
+    if kept is not None:
+        base, *models = inputs
+        inputs = [base, *(models[i] for i in kept)]
+        parameters = tuple(
+            (key, tuple(value[i] for i in kept) if isinstance(value, tuple) else value)
+            for key, value in parameters
+        )
+        if not kept:
+            return base
+    _check_computable(operator, name, inputs)
+    return Streamed(
+        operator=operator, parameters=parameters, inputs=tuple(inputs), name=name, seed=seed
     )
 
 

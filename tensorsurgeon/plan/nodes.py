@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorsurgeon.operators import GeometricOperator
+from tensorsurgeon.operators import GeometricOperator, StreamedOperator
 from tensorsurgeon.operators.families import Parameters
 from tensorsurgeon.specs import DType, StoredTensor
 
@@ -43,16 +43,23 @@ class Zeros:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sum:
-    """The sum of weight times input; the weights are known before anything is read."""
+    """The sum of weight times input; the weights are known before anything is read.
+
+    Attributes:
+        based: whether the first input is the base that the others are tuned from.
+        written: the dtype it is to be of, where that is not the first input's.
+    """
 
     operator: str
     inputs: tuple["Node", ...]
     weights: tuple[float, ...]
+    based: bool = False
+    written: DType | None = None
 
     @property
     def dtype(self) -> DType:
-        """The first input's."""
-        return self.inputs[0].dtype
+        """The first input's, unless told otherwise."""
+        return self.written or self.inputs[0].dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,12 +94,41 @@ class Geometric:
         return self.inputs[0].shape
 
     def __str__(self) -> str:
-        inside = ", ".join(map(str, self.inputs))
-        values = "".join(f", {name}={value}" for name, value in self.parameters)
-        return f"{self.operator.operator}({inside}{values})"
+        return _called(self)
 
 
-Node = Stored | Zeros | Sum | Geometric
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streamed:
+    """Whatever an operator makes of spans, after passes of its own.
+
+    Where the operator has an origin, that is the first input.
+
+    Attributes:
+        name: of the tensor, where it is merged.
+        seed: of what is random in it.
+    """
+
+    operator: StreamedOperator
+    parameters: Parameters
+    inputs: tuple["Node", ...]
+    name: str
+    seed: int
+
+    @property
+    def dtype(self) -> DType:
+        """The first input's."""
+        return self.inputs[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of every input."""
+        return self.inputs[0].shape
+
+    def __str__(self) -> str:
+        return _called(self)
+
+
+Node = Stored | Zeros | Sum | Geometric | Streamed
 
 
 def stored_in(node: Node) -> Iterator[Stored]:
@@ -106,13 +142,21 @@ def stored_in(node: Node) -> Iterator[Stored]:
 
 def read_twice_in(node: Node) -> Iterator[StoredTensor]:
     """The stored tensors that a node's passes read more than once."""
-    if isinstance(node, Geometric):
+    if isinstance(node, Geometric) or (isinstance(node, Streamed) and passes_of(node) > 1):
         yield from (stored.tensor for stored in stored_in(node))
-    elif isinstance(node, Sum):
+    elif isinstance(node, Sum | Streamed):
         for inner in node.inputs:
             yield from read_twice_in(inner)
         stored = [s.tensor for s in stored_in(node)]
         yield from (tensor for tensor in stored if stored.count(tensor) > 1)
+
+
+def base_of(node: Node) -> Node | None:
+    """What a node updates, where it has that among its inputs."""
+    if isinstance(node, Stored | Zeros):
+        return None
+    based = node.based if isinstance(node, Sum) else node.operator.origin is not None
+    return node.inputs[0] if based else None
 
 
 def origin_of(node: Node) -> dict[str, Any]:
@@ -137,8 +181,15 @@ def bytes_read(node: Node) -> int:
         return node.tensor.spec.nbytes
     if isinstance(node, Zeros):
         return 0
-    passes = 2 if isinstance(node, Geometric) else 1
-    return passes * sum(map(_bytes_of_pass, node.inputs)) + sum(map(_bytes_to_prepare, node.inputs))
+    of_pass, to_prepare = map(_bytes_of_pass, node.inputs), map(_bytes_to_prepare, node.inputs)
+    return passes_of(node) * sum(of_pass) + sum(to_prepare)
+
+
+def passes_of(node: Node) -> int:
+    """How often a node's inputs are read."""
+    if isinstance(node, Streamed):
+        return node.operator.times_read(**dict(node.parameters))
+    return 2 if isinstance(node, Geometric) else 1
 
 
 def _bytes_of_pass(node: Node) -> int:
@@ -147,6 +198,12 @@ def _bytes_of_pass(node: Node) -> int:
 
 def _bytes_to_prepare(node: Node) -> int:
     return bytes_read(node) - _bytes_of_pass(node)
+
+
+def _called(node: Geometric | Streamed) -> str:
+    inside = ", ".join(map(str, node.inputs))
+    values = "".join(f", {name}={value}" for name, value in node.parameters)
+    return f"{node.operator.operator}({inside}{values})"
 
 
 def _bracketed(node: Node) -> str:

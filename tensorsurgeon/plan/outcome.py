@@ -4,12 +4,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tensorsurgeon.checkpoint import FileIdentity, Identity, RemoteFile, Repo
 from tensorsurgeon.checkpoint.layout import Shard
+from tensorsurgeon.operators import StreamedOperator
 from tensorsurgeon.plan.forecast import copied
-from tensorsurgeon.plan.nodes import Node, bytes_read, read_twice_in, stored_in
+from tensorsurgeon.plan.nodes import (
+    Node,
+    Stored,
+    Streamed,
+    Zeros,
+    bytes_read,
+    read_twice_in,
+    stored_in,
+)
 from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 from tensorsurgeon.specs import PAGE, DType, LayerOrigin, StoredTensor, TensorSpec
 
@@ -50,8 +59,9 @@ class Plan:
         recipe_text: the recipe as it was read.
         shown_recipe: the same without paths of this machine, as it goes along.
         seed: of methods that draw random numbers.
-        sources: the folder each source of the recipe was found in.
-        depths: how many layers each of them has.
+        rounding: to the nearest value that the dtype has, or at random to one of the two.
+        sources: the folder each source of the recipe was found in, and each adapter.
+        depths: how many layers each of them has; adapters have none.
         repos: the commit that a folder is of, for those in the Hub's cache.
         identities: the sources' files, as they were before they were read.
         tensors: the tensors of the result, in the order of shards and offsets.
@@ -63,6 +73,7 @@ class Plan:
         destination: the folder to make, where the recipe or the caller names one.
         push: the repository it goes to as well, where one is named.
         push_only: whether it goes there alone, shard by shard, and none of it is kept.
+        allow_nonfinite: whether NaNs and infinities in what is computed are let pass.
         own_files: files that are made here and go along: model card, recipe, layer map.
     """
 
@@ -70,6 +81,7 @@ class Plan:
     recipe_text: str
     shown_recipe: str
     seed: int
+    rounding: Literal["nearest", "stochastic"]
     sources: Mapping[str, Path]
     depths: Mapping[str, int]
     repos: Mapping[Path, Repo]
@@ -83,6 +95,7 @@ class Plan:
     destination: Path | None = None
     push: str | None = None
     push_only: bool = False
+    allow_nonfinite: bool = False
     own_files: tuple[OwnFile, ...] = ()
 
     @cached_property
@@ -182,3 +195,20 @@ def batches(tensors: Iterable[OutputTensor]) -> list[tuple[OutputTensor, ...]]:
 def read_twice(plan: Plan) -> frozenset[StoredTensor]:
     """The stored tensors that are read more than once for one tensor of the result."""
     return frozenset(tensor for made in plan.tensors for tensor in read_twice_in(made.node))
+
+
+def surveyed_in(plan: Plan) -> list[tuple[StreamedOperator, list[Streamed]]]:
+    """Operators that have to see all their tensors before they make any, the innermost first."""
+    found: dict[int, tuple[StreamedOperator, dict[str, Streamed]]] = {}
+
+    def look(node: Node) -> None:
+        if isinstance(node, Stored | Zeros):
+            return
+        for inner in node.inputs:
+            look(inner)
+        if isinstance(node, Streamed) and node.operator.surveys():
+            found.setdefault(id(node.operator), (node.operator, {}))[1][node.name] = node
+
+    for tensor in plan.tensors:
+        look(tensor.node)
+    return [(operator, list(nodes.values())) for operator, nodes in found.values()]

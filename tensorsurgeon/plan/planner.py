@@ -10,7 +10,8 @@ from tensorsurgeon.checkpoint import Checkpoint
 from tensorsurgeon.checkpoint.layout import lay_out
 from tensorsurgeon.documents.portable import is_local, portable_path
 from tensorsurgeon.errors import PlanError, Problem, RecipeError, TensorSurgeonError
-from tensorsurgeon.operators import LayerOperator, MergeOperator
+from tensorsurgeon.operators import LayerOperator, Lora, MergeOperator
+from tensorsurgeon.plan.adapters import adapt_model
 from tensorsurgeon.plan.merging import config_differences, merge_models
 from tensorsurgeon.plan.model import Model, source_model
 from tensorsurgeon.plan.nodes import Node, Stored, Sum, Zeros
@@ -25,6 +26,7 @@ from tensorsurgeon.specs import TORCH_NAMES, DType, TensorSpec
 def make_plan(
     recipe: Recipe,
     checkpoints: Mapping[str, Checkpoint],
+    adapters: Mapping[str, Checkpoint],
     *,
     name: str,
     text: str,
@@ -35,6 +37,7 @@ def make_plan(
     Args:
         recipe: the recipe.
         checkpoints: each source's opened checkpoint, by the source's `path` in the recipe.
+        adapters: each adapter's, by the adapter's path there.
         name: what to call the recipe in errors.
         text: the recipe's file.
         copy_code: whether Python files go along, and configs go on naming their classes.
@@ -42,7 +45,7 @@ def make_plan(
     Raises:
         TensorSurgeonError: whatever is wrong, as the class of that mistake.
     """
-    return _Planner(recipe, checkpoints, name, text, copy_code).plan()
+    return _Planner(recipe, checkpoints, adapters, name, text, copy_code).plan()
 
 
 class _Planner:
@@ -50,12 +53,14 @@ class _Planner:
         self,
         recipe: Recipe,
         checkpoints: Mapping[str, Checkpoint],
+        adapters: Mapping[str, Checkpoint],
         name: str,
         text: str,
         copy_code: bool,
     ) -> None:
         self.recipe = recipe
         self.checkpoints = checkpoints
+        self.adapters = adapters
         self.name = name
         self.text = text
         self.copy_code = copy_code
@@ -93,6 +98,7 @@ class _Planner:
             recipe_text=self.text,
             shown_recipe=portable_text(self.text),
             seed=self.recipe.seed,
+            rounding=self.recipe.output.rounding,
             sources={name: checkpoint.path for name, checkpoint in self._folders.items()},
             depths=self._depths,
             repos={c.path: c.repo for c in self._folders.values() if c.repo is not None},
@@ -145,10 +151,27 @@ class _Planner:
         if isinstance(operator, LayerOperator):
             return stack_layers(operator, operands)
         if isinstance(operator, MergeOperator):
-            model = merge_models(operator, operands)
+            model = merge_models(operator, operands, self.recipe.seed)
+            self._check_rules(operator, model)
+            return model
+        if isinstance(operator, Lora):
+            model = self._adapted(operator, operands[0])
             self._check_rules(operator, model)
             return model
         raise AssertionError(f"{operator.operator} belongs to no family")
+
+    def _adapted(self, operator: Lora, base: Model) -> Model:
+        checkpoint = self.adapters[operator.adapter]
+        label = f"adapter {self._inline_label(operator.adapter)}"
+        if label not in self._folders:
+            self.notes += [f"'{label}': {note}" for note in checkpoint.notes]
+        self._folders[label] = checkpoint
+        model = adapt_model(operator, base, checkpoint, label)
+        self.notes += [
+            f"'{label}': {name}, which was the embedding, becomes a tensor of its own"
+            for name in model.tensors.keys() - base.tensors.keys()
+        ]
+        return model
 
     def _located(self, error: TensorSurgeonError, operator: Operator) -> TensorSurgeonError:
         """The same error with the operator's place in the recipe, where it names none."""
@@ -157,7 +180,7 @@ class _Planner:
             p if p.where else Problem(what=p.what, where=place, fix=p.fix) for p in error.problems
         )
 
-    def _check_rules(self, operator: MergeOperator, model: Model) -> None:
+    def _check_rules(self, operator: Operator, model: Model) -> None:
         """A rule that decides for no tensor is a mistake in its glob or in the rules' order."""
         for parameter, schedule in operator.schedules():
             decided = Counter(map(schedule.rule_at, model.tensors))

@@ -1,7 +1,7 @@
 """The recipe language: YAML with positions, expressions, schedules, and the JSON Schema."""
 
 from tensorsurgeon.recipe.expression import Expression, Operator, Reference
-from tensorsurgeon.recipe.parse import Output, Recipe, Source, parse_recipe
+from tensorsurgeon.recipe.parse import Output, Recipe, Source, parse_recipe, read_recipe
 from tensorsurgeon.recipe.schedule import Place, Schedule, UnitSchedule
 from tensorsurgeon.recipe.schema import json_schema
 
@@ -17,4 +17,5 @@ __all__ = [
     "UnitSchedule",
     "json_schema",
     "parse_recipe",
+    "read_recipe",
 ]

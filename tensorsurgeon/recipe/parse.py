@@ -82,6 +82,11 @@ class Output(BaseModel):
         BeforeValidator(_read_size),
         WithJsonSchema({"type": ["string", "integer"], "examples": ["5GB"]}),
     ] = Field(default=5_000_000_000, description="most bytes a shard file holds, as 5GB")
+    rounding: Literal["nearest", "stochastic"] = Field(
+        default="nearest",
+        description="of what is computed: to the nearest value the dtype has, ties to even, or at "
+        "random to one of its two neighbours, the nearer more likely, by the seed",
+    )
     tokenizer: str | None = Field(
         default=None,
         description="the model whose tokenizer files go along; by default the result's first",
@@ -166,10 +171,14 @@ def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) ->
     Raises:
         RecipeError: everything that is wrong with it, each with line, column and a fix.
     """
+    return read_recipe(load_document(data, name, needs=_NEEDS), name, operators)
+
+
+def read_recipe(document: LocatedMap, name: str, operators: Iterable[type[Operator]]) -> Recipe:
+    """Read a recipe from its document; raises as `parse_recipe`."""
     kinds: tuple[type[Operator], ...] = (Source, *operators)
     known = {kind.operator: kind for kind in kinds}
     context = ParseContext(name=name, operators=known)
-    document = load_document(data, name, needs=_NEEDS)
     try:
         recipe = Recipe.model_validate(document, context=context)
     except ValidationError as error:

@@ -38,7 +38,7 @@ def portable_text(text: str) -> str:
 
 
 def _paths(root: "Node") -> "Iterator[Node]":
-    """The scalars that name folders: sources, short and long, and the output."""
+    """The scalars that name folders: sources, short and long, adapters, and the output."""
     seen: set[int] = set()
     for key, value in _entries(root):
         if key.value == "models":
@@ -51,18 +51,21 @@ def _paths(root: "Node") -> "Iterator[Node]":
             yield from _sources(value, seen)
 
 
+_PATHS = {"source": "path", "lora": "adapter"}
+"""Operators that name folders, and the parameters by which they do."""
+
+
 def _sources(node: "Node", seen: set[int]) -> "Iterator[Node]":
     """The paths of the sources in an expression; what aliases repeat is looked at once."""
     if id(node) in seen or isinstance(node.value, str):
         return
     seen.add(id(node))
     entries = _entries(node)
-    if len(entries) == 1 and entries[0][0].value == "source":
+    if len(entries) == 1 and entries[0][0].value in _PATHS:
         given = entries[0][1]
-        path = given if isinstance(given.value, str) else _value(given, "path")
+        path = given if isinstance(given.value, str) else _value(given, _PATHS[entries[0][0].value])
         if path is not None:
             yield path
-        return
     for inner in [value for _, value in entries] if entries else node.value:
         yield from _sources(inner, seen)
 

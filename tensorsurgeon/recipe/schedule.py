@@ -2,7 +2,8 @@
 
 A list is spread evenly over the depth and interpolated in between; tensors before the layers take
 its first value, tensors after them its last. Rules are tried in order, the first whose glob
-matches the whole tensor name wins, and the last one has no `match`.
+matches the whole tensor name wins, and the last one has no `match`. A rule may have one value of
+its own, `outside`, for the tensors before and after the layers.
 """
 
 import fnmatch
@@ -43,10 +44,23 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """A value for the tensors whose whole name the glob matches; no glob matches all of them."""
+    """A value for the tensors whose whole name the glob matches; no glob matches all of them.
+
+    Attributes:
+        match: the glob.
+        value: a number, or numbers spread over the depth.
+        outside: what tensors outside the layers take; None for the first or the last of `value`.
+    """
 
     match: str | None
     value: Value
+    outside: float | None = None
+
+    def at(self, place: Place) -> float:
+        """The value at one tensor that it decides for."""
+        if self.outside is not None and not isinstance(place.layer, int):
+            return self.outside
+        return _spread(self.value, place.fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class Schedule:
 
     def at(self, place: Place) -> float:
         """The value at one tensor."""
-        return _spread(self.rules[self.rule_at(place.name)].value, place.fraction)
+        return self.rules[self.rule_at(place.name)].at(place)
 
     def rule_at(self, name: str) -> int:
         """Index of the rule that decides for a tensor; the last one takes what is left."""
@@ -71,9 +85,15 @@ class Schedule:
         """The same value everywhere."""
         return cls((Rule(match=None, value=value),))
 
+    @property
+    def number(self) -> float | None:
+        """The value, where it is the same for any tensor of any model; else None."""
+        last = self.rules[-1]
+        varies = len(self.rules) > 1 or isinstance(last.value, tuple) or last.outside is not None
+        return None if varies or isinstance(last.value, tuple) else last.value
+
     def __str__(self) -> str:
-        last = self.rules[-1].value
-        return f"{last:g}" if len(self.rules) == 1 and isinstance(last, float) else "varies"
+        return "varies" if self.number is None else f"{self.number:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +121,11 @@ class Bounds:
         value = {"oneOf": [number, {"type": "array", "items": number, "minItems": 1}]}
         rule = {
             "type": "object",
-            "properties": {"match": {"type": "string"}, "value": value},
+            "properties": {
+                "match": {"type": "string"},
+                "value": value,
+                "outside": number | {"description": "of tensors before and after the layers"},
+            },
             "required": ["value"],
             "additionalProperties": False,
         }
@@ -123,27 +147,26 @@ class Bounds:
         rules = []
         for index, item in enumerate(raw):
             last = index == len(raw) - 1
-            match, value = None, item
-            if isinstance(item, dict):
-                if unknown := item.keys() - {"match", "value"}:
-                    raise _problem(
-                        f"a rule has no key '{min(unknown)}'; known: match, value", index
-                    )
-                if "value" not in item:
-                    raise _problem("a rule needs a 'value'", index)
-                match, value = item.get("match"), item["value"]
-                if match is not None and (not isinstance(match, str) or not match):
-                    raise _problem("'match' is a glob on tensor names", index)
+            match = _match_of(item, index) if isinstance(item, dict) else None
             if last and match is not None:
                 raise _problem("the last rule has no 'match': it is the default", index)
             if not last and match is None:
                 raise _problem("only the last rule goes without a 'match'", index)
             try:
-                read = self._value(value)
+                rules.append(self._rule(match, item))
             except PydanticCustomError as error:
                 raise _problem(error.message(), index) from None
-            rules.append(Rule(match=None if match is None else str(match), value=read))
         return tuple(rules)
+
+    def _rule(self, match: str | None, item: Any) -> Rule:
+        if not isinstance(item, dict):
+            return Rule(match=match, value=self._value(item))
+        if "outside" not in item:
+            return Rule(match=match, value=self._value(item["value"]))
+        if isinstance(item["outside"], list | dict):
+            raise _problem("'outside' is one number")
+        outside = self._number(item["outside"])
+        return Rule(match=match, value=self._value(item["value"]), outside=outside)
 
     def _value(self, raw: Any) -> Value:
         if isinstance(raw, list):
@@ -183,6 +206,20 @@ def _spread(value: Value, fraction: float) -> float:
     right = min(left + 1, len(value) - 1)
     share = at - left
     return value[left] if share == 0 else value[left] * (1 - share) + value[right] * share
+
+
+def _match_of(rule: dict[str, Any], index: int) -> str | None:
+    """The glob of a rule that is written out, the rest of which has the right keys."""
+    if unknown := rule.keys() - {"match", "value", "outside"}:
+        raise _problem(f"a rule has no key '{min(unknown)}'; known: match, value, outside", index)
+    if "value" not in rule:
+        raise _problem("a rule needs a 'value'", index)
+    match = rule.get("match")
+    if match is None:
+        return None
+    if not isinstance(match, str) or not match:
+        raise _problem("'match' is a glob on tensor names", index)
+    return str(match)
 
 
 def _problem(what: str, index: int | None = None) -> PydanticCustomError:

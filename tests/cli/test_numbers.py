@@ -43,8 +43,9 @@ def write_recipe(folder: Path, expression: str, *models: Tensors, dtype: str | N
 
 
 def merged(folder: Path, expression: str, *models: Tensors, dtype: str | None = None) -> Tensors:
-    """The tensors of such a recipe's result."""
-    api.apply(api.plan(write_recipe(folder, expression, *models, dtype=dtype)))
+    """The tensors of such a recipe's result, whatever numbers are in them."""
+    plan = api.plan(write_recipe(folder, expression, *models, dtype=dtype))
+    api.apply(plan, allow_nonfinite=True)
     return read_tensors(folder / "out")
 
 

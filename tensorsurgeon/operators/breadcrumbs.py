@@ -1,0 +1,60 @@
+"""Task vectors without their largest and without their smallest elements."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tensorsurgeon.operators.per_model import PerModelShare
+from tensorsurgeon.operators.pruning import Outlying, Pruning, by_rank
+from tensorsurgeon.operators.streaming import Inputs
+from tensorsurgeon.operators.task_vectors import TaskVectors
+from tensorsurgeon.recipe import Schedule
+
+
+class Breadcrumbs(TaskVectors):
+    """Model Breadcrumbs (Davari and Belilovsky 2023, arXiv:2312.06795).
+
+    Of the n elements of a tensor's difference from the base the floor(gamma * n) largest are left
+    out, and of the others the max(1, floor(density * n)) largest are kept; where there are not as
+    many, fewer outliers are left out. Of equal ones those with the lowest flat index come first.
+    """
+
+    operator: ClassVar[str] = "breadcrumbs"
+    counts: ClassVar[int] = 2
+    each: ClassVar[tuple[str, ...]] = ("density", "gamma")
+
+    density: PerModelShare = Field(
+        default=(Schedule.constant(1.0),), description="share of the elements that are kept"
+    )
+    gamma: PerModelShare = Field(
+        default=(Schedule.constant(0.01),),
+        description="share of the elements, the largest, that are left out",
+    )
+    rescale: Literal["none", "l1"] = Field(
+        default="none",
+        description="l1: multiply what is kept so that its magnitudes sum up to those of all",
+    )
+
+    def prunings(
+        self, inputs: Inputs, density: tuple[float, ...], gamma: tuple[float, ...], **_: Any
+    ) -> list[Pruning]:
+        """What lies between two thresholds of each model."""
+        return by_rank(
+            inputs,
+            [_between(inputs.elements, *both) for both in zip(density, gamma, strict=True)],
+        )
+
+
+class BreadcrumbsTies(Breadcrumbs):
+    """Model Breadcrumbs with the elected signs of TIES."""
+
+    operator: ClassVar[str] = "breadcrumbs_ties"
+    elected: ClassVar[bool] = True
+
+
+def _between(elements: int, density: float, gamma: float) -> Outlying | None:
+    """How many of the largest are left out, and how many below them are kept; None for all."""
+    if density >= 1:
+        return None
+    wanted = max(1, int(density * elements)) if density > 0 else 0
+    return min(int(gamma * elements), elements - wanted), wanted

@@ -1,0 +1,50 @@
+"""Task vectors of which a random part is kept."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from tensorsurgeon.operators.per_model import PerModelShare
+from tensorsurgeon.operators.pruning import AtRandom, ByRank, Pruning
+from tensorsurgeon.operators.streaming import Inputs
+from tensorsurgeon.operators.task_vectors import Rescale, TaskVectors
+from tensorsurgeon.recipe import Schedule
+
+
+class _Dare(TaskVectors):
+    density: PerModelShare = Field(
+        default=(Schedule.constant(1.0),), description="probability that an element is kept"
+    )
+    rescale: Rescale = Field(
+        default="l1",
+        description="multiply what is kept by 1 / density, as the paper has it, or so that its "
+        "magnitudes sum up to those of all (l1)",
+    )
+
+    def prunings(self, inputs: Inputs, density: tuple[float, ...], **_: Any) -> list[Pruning]:
+        """Random elements of each model."""
+        return [
+            ByRank() if share >= 1 else AtRandom(inputs, i + 1, share)
+            for i, share in enumerate(density)
+        ]
+
+
+class DareLinear(_Dare):
+    """DARE: random elements dropped, the others scaled up (Yu et al. 2024, arXiv:2311.03099).
+
+    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
+    flat index alone.
+    """
+
+    operator: ClassVar[str] = "dare_linear"
+
+
+class DareTies(_Dare):
+    """DARE with the elected signs of TIES (Yu et al. 2024, arXiv:2311.03099).
+
+    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
+    flat index alone.
+    """
+
+    operator: ClassVar[str] = "dare_ties"
+    elected: ClassVar[bool] = True

@@ -1,0 +1,82 @@
+"""Task vectors whose elements are kept by chance, the larger ones more likely."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, StrictBool
+
+from tensorsurgeon.errors import RecipeError
+from tensorsurgeon.operators.per_model import PerModelShare
+from tensorsurgeon.operators.pruning import ByRank, ByRowRank, Pruning
+from tensorsurgeon.operators.streaming import Inputs, rows_at_a_time
+from tensorsurgeon.operators.task_vectors import TaskVectors
+from tensorsurgeon.recipe import Schedule
+
+
+class DellaLinear(TaskVectors):
+    """DELLA's pruning, and the sum of what it keeps (Deep et al. 2024, arXiv:2406.11617).
+
+    In each row an element is kept with a probability that rises evenly with the rank of its
+    magnitude, from density - epsilon to density + epsilon; a vector is one row, and a row of one
+    element has the probability density. Of equal ones the first in the row has the lower rank.
+    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
+    flat index alone. The paper divides each kept element by its own probability; here all are
+    scaled alike.
+    """
+
+    operator: ClassVar[str] = "della_linear"
+    whole_rows: ClassVar[bool] = True
+    each: ClassVar[tuple[str, ...]] = ("density", "epsilon")
+
+    density: PerModelShare = Field(
+        default=(Schedule.constant(1.0),), description="mean probability that an element is kept"
+    )
+    epsilon: PerModelShare = Field(
+        default=(Schedule.constant(0.15),),
+        description="how far the probability goes below and above that",
+    )
+    rescale: Literal["none", "l1"] = Field(
+        default="l1",
+        description="l1: multiply what is kept so that its magnitudes sum up to those of all",
+    )
+
+    def check(self, density: tuple[float, ...], epsilon: tuple[float, ...], **_: Any) -> None:
+        """All probabilities are such.
+
+        Raises:
+            RecipeError: density - epsilon is not above 0, or density + epsilon not below 1.
+        """
+        for share, range_ in zip(density, epsilon, strict=True):
+            if 0 < share < 1 and not range_ < min(share, 1 - share):
+                raise RecipeError(
+                    f"'{self.operator}': with density {share:g} and epsilon {range_:g} elements "
+                    f"are kept with probabilities from {share - range_:g} to {share + range_:g}",
+                    fix=f"an epsilon below {min(share, 1 - share):g}",
+                )
+
+    def prunings(
+        self, inputs: Inputs, density: tuple[float, ...], epsilon: tuple[float, ...], **_: Any
+    ) -> list[Pruning]:
+        """Random elements of each model, by their ranks in their rows."""
+        return [
+            ByRank()
+            if share >= 1
+            else ByRowRank(inputs, i + 1, share - range_, 2 * range_)
+            if share > 0
+            else ByRowRank(inputs, i + 1, 0.0, 0.0)
+            for i, (share, range_) in enumerate(zip(density, epsilon, strict=True))
+        ]
+
+    def bytes_held(self, shape: tuple[int, ...], count: int) -> int:
+        """A limit for each element of a few rows, and a model; and those rows of the result."""
+        return rows_at_a_time(shape) * (4 * (count - 1) + 8)
+
+
+class Della(DellaLinear):
+    """DELLA with the elected signs of TIES (Deep et al. 2024, arXiv:2406.11617)."""
+
+    operator: ClassVar[str] = "della"
+    elected: ClassVar[bool] = True
+
+    normalize: StrictBool = Field(
+        default=True, description="divide by the weights of those whose sign was elected"
+    )

@@ -1,0 +1,28 @@
+"""One model, its tensors multiplied by a factor."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from tensorsurgeon.operators.families import Coefficients, SumOperator
+from tensorsurgeon.recipe import Expression
+from tensorsurgeon.recipe.schedule import AnySchedule, Schedule
+
+
+class Passthrough(SumOperator):
+    """A model as it is, or with some of its tensors scaled.
+
+    With 0 for what writes to the residual stream, as `*.o_proj.weight` and `*.down_proj.weight`, a
+    layer does nothing. A tensor whose factor is 1 is copied.
+    """
+
+    operator: ClassVar[str] = "passthrough"
+
+    model: Annotated[Expression, Field(description="the model")]
+    scale: AnySchedule = Field(
+        default=Schedule.constant(1.0), description="what each of a tensor's elements is times"
+    )
+
+    def coefficients(self, scale: float) -> Coefficients:
+        """The factor."""
+        return Coefficients((scale,))

@@ -1,0 +1,1 @@
+"""Merge methods: each against its formula, its laws, and mergekit."""
