@@ -7,7 +7,7 @@ import numpy as np
 
 from tensorsurgeon.checkpoint import Reader
 from tensorsurgeon.errors import CheckpointError, OutputError
-from tensorsurgeon.execute.evaluate import Evaluator, Surveys, spans
+from tensorsurgeon.execute.evaluate import Evaluator, Function, Ready, Surveys, spans
 from tensorsurgeon.execute.staging import TensorWriter
 from tensorsurgeon.kernels import COMPILED, Raw, Scratch, Values, encode
 from tensorsurgeon.kernels.random import Key, fill_words, key_of
@@ -63,7 +63,6 @@ class Computer:
     ) -> None:
         self._scratch = Scratch(buffers)
         self._evaluator = Evaluator(reader, self._scratch, step, note, surveys)
-        self._reader = reader
         self._writer = writer
         self._updated = updated
         self._seed = seed
@@ -96,7 +95,9 @@ class Computer:
                 raw = np.frombuffer(self._writer.reserve(len(values) * size), np.uint8)
                 self._round(values, spec.dtype, raw, key, start, found)
                 if isinstance(base, Stored):
-                    self._compare(base, start, values, Span(raw, spec.dtype), found)
+                    origin = self._base(base, node, start, len(values))
+                    update, undone = lost(origin, values, Span(raw, spec.dtype))
+                    found.update = found.update[0] + update, found.update[1] + undone
             scratch.give_back_all()
         digest = self._writer.finish()
         self._judge(tensor, found)
@@ -125,15 +126,10 @@ class Computer:
         found.overflowed += overflowed
         found.nonfinite += nonfinite
 
-    def _compare(
-        self, base: Stored, start: int, values: Values, written: Span, found: Findings
-    ) -> None:
-        """Measure what rounding took back of a span's update."""
-        size = base.dtype.bits // 8
-        raw = self._scratch.raw[: len(values) * size]
-        self._reader.read_into(base.tensor, start * size, raw.data)
-        update, undone = lost(Span(raw, base.dtype), values, written)
-        found.update = (found.update[0] + update, found.update[1] + undone)
+    def _base(self, base: Stored, node: Ready, start: int, count: int) -> Span:
+        """A span of a base, from where it was read to last if it is still there."""
+        held = node.inputs.still_held(0, start, count) if isinstance(node, Function) else None
+        return held or self._evaluator.stored(base, start, count, self._scratch.raw)
 
     def _judge(self, tensor: OutputTensor, found: Findings) -> None:
         """Refuse values that no model should have."""

@@ -46,6 +46,7 @@ class Function:
     """Spans that are had by calling a function, in order."""
 
     read: Read
+    inputs: NodeInputs
 
 
 Ready = Union[Stored, Zeros, Terms, Function]  # noqa: UP007  (one of them stands in quotes)
@@ -102,7 +103,7 @@ class Evaluator:
             return Terms(inputs, node.weights)
         if isinstance(node, Streamed):
             seen = self._seen(node, inputs)
-            return Function(node.operator.begin(seen, **dict(node.parameters)))
+            return Function(node.operator.begin(seen, **dict(node.parameters)), seen)
         based = node.operator.origin is not None
         gram = self._gram(inputs, spec.elements, based=based)
         if not all(math.isfinite(product) for row in gram for product in row):
@@ -116,7 +117,10 @@ class Evaluator:
         found = node.operator.coefficients(gram, **dict(node.parameters))
         if found.note:
             self._note(found.note)
-        return Terms(inputs, found.of_inputs(based=based))
+        # What has no share is not read again.
+        shares = zip(inputs, found.of_inputs(based=based), strict=True)
+        terms = [(node, share) for node, share in shares if share] or [(inputs[0], 0.0)]
+        return Terms(tuple(node for node, _ in terms), tuple(share for _, share in terms))
 
     def look_at(self, node: Streamed, spec: TensorSpec, of: Callable[[Inputs], T]) -> T:
         """What a function makes of a node's inputs, when all passes before it were run."""
@@ -178,10 +182,10 @@ class Evaluator:
     def _scale_stored(
         self, node: Stored, weight: float, start: int, out: Values, *, add: bool = False
     ) -> None:
-        span = self._stored(node, start, len(out), self._scratch.raw)
+        span = self.stored(node, start, len(out), self._scratch.raw)
         scale(span.raw, span.dtype, weight, out, add=add, scratch=self._scratch)
 
-    def _stored(self, node: Stored, start: int, count: int, buffer: Raw) -> Span:
+    def stored(self, node: Stored, start: int, count: int, buffer: Raw) -> Span:
         """A span as it is in the file, in a buffer that is large enough."""
         size = node.dtype.bits // 8
         raw = buffer[: count * size]
@@ -192,7 +196,7 @@ class Evaluator:
     def _span(self, node: Ready, start: int, buffer: Values) -> Span:
         """A span as it is in the file, or where there is none as values, in a buffer."""
         if isinstance(node, Stored):
-            return self._stored(node, start, len(buffer), buffer.view(np.uint8))
+            return self.stored(node, start, len(buffer), buffer.view(np.uint8))
         self.read(node, start, buffer)
         return as_values(buffer)
 

@@ -51,6 +51,7 @@ class NodeInputs:
         self._scratch = scratch
         self._buffers = [scratch.take() for _ in ready]
         self._spans: list[Span | None] = [None] * len(ready)
+        self._starts = [0] * len(ready)
         self._words: list[NDArray[np.uint32]] = [np.empty(0, np.uint32) for _ in ready]
         self._keys: list[Key] = [key_of(node.seed, node.name, str(inner)) for inner in node.inputs]
 
@@ -59,13 +60,20 @@ class NodeInputs:
         if stop - start > len(self._buffers[index]):  # a row that is longer than a span
             self._buffers[index] = np.empty(stop - start)
         span = self._read(self._ready[index], start, self._buffers[index][: stop - start])
-        self._spans[index] = span
+        self._spans[index], self._starts[index] = span, start
         return span
 
     def held(self, index: int) -> Span:
         """The span of one that was read last."""
         span = self._spans[index]
         assert span is not None
+        return span
+
+    def still_held(self, index: int, start: int, count: int) -> Span | None:
+        """A span of one, if it is the one that was read last."""
+        span = self._spans[index]
+        if span is None or (self._starts[index], span.elements) != (start, count):
+            return None
         return span
 
     def block(self, index: int, start: int, stop: int) -> Values:

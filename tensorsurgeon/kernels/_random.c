@@ -13,21 +13,25 @@
 #define REVISION 1
 
 #define ROUNDS 10
-#define LANES 4
+#define LANES 2
 
-static inline uint64_t high_of(uint64_t left, uint64_t right)
+typedef struct {
+    uint64_t low, high;
+} Product;
+
+static inline Product product_of(uint64_t left, uint64_t right)
 {
 #ifdef __SIZEOF_INT128__
-    return (uint64_t)((unsigned __int128)left * right >> 64);
+    unsigned __int128 whole = (unsigned __int128)left * right;
+    return (Product){(uint64_t)whole, (uint64_t)(whole >> 64)};
 #else
     uint64_t a = left >> 32, b = (uint32_t)left, c = right >> 32, d = (uint32_t)right;
     uint64_t middle = (b * d >> 32) + (uint32_t)(a * d) + (uint32_t)(b * c);
-    return a * c + (a * d >> 32) + (b * c >> 32) + (middle >> 32);
+    return (Product){left * right, a * c + (a * d >> 32) + (b * c >> 32) + (middle >> 32)};
 #endif
 }
 
-/* Several counters after one another at a time, whose chains of products wait for nothing of each
- * other. */
+/* Two counters at a time, whose chains of products do not wait for each other. */
 static void philox(uint64_t counter, uint64_t key0, uint64_t key1, uint64_t out[LANES][4])
 {
     uint64_t a[LANES], b[LANES] = {0}, c[LANES] = {0}, d[LANES] = {0};
@@ -35,11 +39,12 @@ static void philox(uint64_t counter, uint64_t key0, uint64_t key1, uint64_t out[
         a[lane] = counter + 1 + lane;
     for (int i = 0; i < ROUNDS; i++) {
         for (int lane = 0; lane < LANES; lane++) {
-            uint64_t first = a[lane], second = c[lane];
-            a[lane] = high_of(0xCA5A826395121157u, second) ^ b[lane] ^ key0;
-            b[lane] = 0xCA5A826395121157u * second;
-            c[lane] = high_of(0xD2E7470EE14C6C93u, first) ^ d[lane] ^ key1;
-            d[lane] = 0xD2E7470EE14C6C93u * first;
+            Product first = product_of(a[lane], 0xD2E7470EE14C6C93u);
+            Product second = product_of(c[lane], 0xCA5A826395121157u);
+            a[lane] = second.high ^ b[lane] ^ key0;
+            b[lane] = second.low;
+            c[lane] = first.high ^ d[lane] ^ key1;
+            d[lane] = first.low;
         }
         key0 += 0x9E3779B97F4A7C15u;
         key1 += 0xBB67AE8584CAA73Bu;
@@ -58,13 +63,14 @@ static PyObject *words(PyObject *module, PyObject *arguments)
     Py_BEGIN_ALLOW_THREADS
     char *to = out.buf;
     Py_ssize_t left = out.len;
-    while (left > 0) {
-        uint64_t drawn[LANES][4];
-        Py_ssize_t now = left < (Py_ssize_t)sizeof drawn ? left : (Py_ssize_t)sizeof drawn;
+    uint64_t drawn[LANES][4];
+    for (; left >= (Py_ssize_t)sizeof drawn; left -= sizeof drawn, counter += LANES) {
         philox(counter, key0, key1, drawn);
-        memcpy(to, drawn, now);
-        to += now, left -= now, counter += LANES;
+        memcpy(to, drawn, sizeof drawn);
+        to += sizeof drawn;
     }
+    philox(counter, key0, key1, drawn);
+    memcpy(to, drawn, left);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&out);
     return Py_NewRef(Py_None);

@@ -18,6 +18,7 @@ class AddDifference(SumOperator):
     """
 
     operator: ClassVar[str] = "add_difference"
+    example: ClassVar[str] = "{add_difference: {model: a, plus: b, minus: base, alpha: 0.5}}"
 
     model: Annotated[Expression, Field(description="the model that is added to")]
     plus: Annotated[Expression, Field(description="the model whose difference is added")]

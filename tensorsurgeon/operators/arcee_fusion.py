@@ -41,10 +41,12 @@ class ArceeFusion(StreamedOperator):
     the softmax of the base's from that of the model's, to each of whose probabilities 1e-8 is
     added; a vector is one row. The model's elements are taken over where it is at least median +
     1.5 * (upper - lower quartile) of the whole tensor, where quantile q of n elements is number
-    floor(q * (n - 1)) of them in ascending order, from 0. Importance is compared as float32.
+    floor(q * (n - 1)) of them in ascending order, from 0. Divergences and importance are rounded to
+    float32 before they are compared.
     """
 
     operator: ClassVar[str] = "arcee_fusion"
+    example: ClassVar[str] = "{arcee_fusion: {base: base, model: a}}"
 
     base: Base
     model: Annotated[Expression, Field(description="the model that is fused into the base")]
@@ -123,10 +125,21 @@ def _divergences(inputs: Inputs) -> "NDArray[np.float32]":
         inputs.stored(0, start, stop)
         inputs.stored(1, start, stop)
         for low, high in spans_of(stop - start, step):
-            base, model = (inputs.block(i, low, high).reshape(-1, columns) for i in range(2))
+            base, model = (_rows(inputs, i, low, high) for i in range(2))
             row = (start + low) // columns
             found[row : row + len(base)] = _divergence(model, base)
     return found
+
+
+def _rows(inputs: Inputs, index: int, start: int, stop: int) -> "Values":
+    """(rows, columns) of the span of an input that was read last."""
+    import numpy as np
+
+    parts = [
+        inputs.block(index, start + low, start + high)
+        for low, high in spans_of(stop - start, BLOCK)  # a row may be longer than a span
+    ]
+    return np.concatenate(parts).reshape(-1, columns_of(inputs.shape))
 
 
 def _divergence(model: "Values", base: "Values") -> "Values":

@@ -20,6 +20,7 @@ class BlockExpansion(LayerOperator):
     """
 
     operator: ClassVar[str] = "block_expansion"
+    example: ClassVar[str] = "{block_expansion: {model: a, every: 4}}"
 
     model: Expression = Field(description="the model to grow")
     every: StrictInt = Field(description="k: a new layer comes after every k-th", ge=1)

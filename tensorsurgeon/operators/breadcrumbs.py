@@ -20,6 +20,9 @@ class Breadcrumbs(TaskVectors):
     """
 
     operator: ClassVar[str] = "breadcrumbs"
+    example: ClassVar[str] = (
+        "{breadcrumbs: {base: base, models: [a, b], density: 0.9, gamma: 0.02}}"
+    )
     counts: ClassVar[int] = 2
     each: ClassVar[tuple[str, ...]] = ("density", "gamma")
 
@@ -49,6 +52,7 @@ class BreadcrumbsTies(Breadcrumbs):
     """Model Breadcrumbs with the elected signs of TIES."""
 
     operator: ClassVar[str] = "breadcrumbs_ties"
+    example: ClassVar[str] = "{breadcrumbs_ties: {base: base, models: [a, b], density: 0.9}}"
     elected: ClassVar[bool] = True
 
 

@@ -26,6 +26,7 @@ class Consensus(Weighted, Elementwise):
     """
 
     operator: ClassVar[str] = "consensus"
+    example: ClassVar[str] = "{consensus: {base: base, models: [a, b, c], alpha: 0.3}}"
 
     models: Annotated[
         tuple[Expression, ...], Field(min_length=2, description="the tuned models, two or more")

@@ -37,6 +37,9 @@ class DareLinear(_Dare):
     """
 
     operator: ClassVar[str] = "dare_linear"
+    example: ClassVar[str] = (
+        "{dare_linear: {base: base, models: [a, b], density: 0.1, rescale: density}}"
+    )
 
 
 class DareTies(_Dare):
@@ -47,4 +50,7 @@ class DareTies(_Dare):
     """
 
     operator: ClassVar[str] = "dare_ties"
+    example: ClassVar[str] = (
+        "{dare_ties: {base: base, models: [a, b], density: {each: [0.5, 0.3]}}}"
+    )
     elected: ClassVar[bool] = True

@@ -24,6 +24,9 @@ class DellaLinear(TaskVectors):
     """
 
     operator: ClassVar[str] = "della_linear"
+    example: ClassVar[str] = (
+        "{della_linear: {base: base, models: [a, b], density: 0.5, epsilon: 0.2}}"
+    )
     whole_rows: ClassVar[bool] = True
     each: ClassVar[tuple[str, ...]] = ("density", "epsilon")
 
@@ -39,12 +42,16 @@ class DellaLinear(TaskVectors):
         description="l1: multiply what is kept so that its magnitudes sum up to those of all",
     )
 
-    def check(self, density: tuple[float, ...], epsilon: tuple[float, ...], **_: Any) -> None:
-        """All probabilities are such.
+    def check(
+        self, density: tuple[float, ...], epsilon: tuple[float, ...], **parameters: Any
+    ) -> None:
+        """All probabilities are such, and the weights have a sum.
 
         Raises:
-            RecipeError: density - epsilon is not above 0, or density + epsilon not below 1.
+            RecipeError: density - epsilon is not above 0, or density + epsilon not below 1; or as
+                for any task vectors.
         """
+        super().check(**parameters)
         for share, range_ in zip(density, epsilon, strict=True):
             if 0 < share < 1 and not range_ < min(share, 1 - share):
                 raise RecipeError(
@@ -75,6 +82,9 @@ class Della(DellaLinear):
     """DELLA with the elected signs of TIES (Deep et al. 2024, arXiv:2406.11617)."""
 
     operator: ClassVar[str] = "della"
+    example: ClassVar[str] = (
+        "{della: {base: base, models: [a, b], density: 0.5, weights: [0.7, 0.3]}}"
+    )
     elected: ClassVar[bool] = True
 
     normalize: StrictBool = Field(

@@ -19,6 +19,7 @@ class DepthUpScale(LayerOperator):
     """
 
     operator: ClassVar[str] = "depth_up_scale"
+    example: ClassVar[str] = "{depth_up_scale: {model: a, remove: 8}}"
 
     model: Expression = Field(description="the model to grow")
     remove: StrictInt = Field(description="m, the layers removed from each copy at the seam", ge=0)

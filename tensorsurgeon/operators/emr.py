@@ -23,6 +23,7 @@ class Emr(Elementwise):
     """
 
     operator: ClassVar[str] = "emr"
+    example: ClassVar[str] = "{emr: {base: base, models: [a, b, c]}}"
 
     lambda_: AnySchedule = Field(
         default=Schedule.constant(1.0), alias="lambda", description="factor of what is added"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from tensorsurgeon.errors import RecipeError
 from tensorsurgeon.recipe import Expression, Operator, Place, Reference, Schedule
 from tensorsurgeon.recipe.schedule import AnySchedule
 
@@ -49,8 +50,17 @@ class Coefficients:
     note: str = ""
 
     def of_inputs(self, *, based: bool) -> tuple[float, ...]:
-        """The share of each input itself; `based`, of the base first."""
-        return (1.0 - math.fsum(self.values), *self.values) if based else self.values
+        """The share of each input itself; `based`, of the base first.
+
+        Raises:
+            RecipeError: their sum is more than a float64 holds.
+        """
+        if not based:
+            return self.values
+        try:
+            return (1.0 - math.fsum(self.values), *self.values)
+        except OverflowError:
+            raise RecipeError("the weights are too large to be summed") from None
 
 
 @dataclass(frozen=True, slots=True)

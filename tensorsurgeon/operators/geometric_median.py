@@ -24,6 +24,7 @@ class GeometricMedian(Weighted, GeometricOperator):
     """
 
     operator: ClassVar[str] = "geometric_median"
+    example: ClassVar[str] = "{geometric_median: {models: [a, b, c]}}"
     idempotent: ClassVar[bool] = True
 
     max_iter: Annotated[int, Field(ge=1, strict=True)] = Field(

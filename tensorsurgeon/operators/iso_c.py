@@ -19,6 +19,7 @@ class IsoC(MatrixOperator):
     """
 
     operator: ClassVar[str] = "iso_c"
+    example: ClassVar[str] = "{iso_c: {base: base, models: [a, b, c]}}"
 
     def update(
         self,

@@ -21,6 +21,7 @@ class Karcher(Weighted, GeometricOperator):
     """
 
     operator: ClassVar[str] = "karcher"
+    example: ClassVar[str] = "{karcher: {models: [a, b, c]}}"
     idempotent: ClassVar[bool] = True
 
     max_iter: Annotated[int, Field(ge=1, strict=True)] = Field(

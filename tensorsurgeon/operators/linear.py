@@ -15,6 +15,7 @@ class Linear(Weighted, SumOperator):
     """
 
     operator: ClassVar[str] = "linear"
+    example: ClassVar[str] = "{linear: {models: [a, b, c], weights: [0.5, 0.3, 0.2]}}"
 
     normalize: StrictBool = Field(default=True, description="divide the weights by their sum")
 

@@ -21,6 +21,7 @@ class Magmax(Elementwise):
     """
 
     operator: ClassVar[str] = "magmax"
+    example: ClassVar[str] = "{magmax: {base: base, models: [a, b], lambda: 0.8}}"
 
     lambda_: AnySchedule = Field(
         default=Schedule.constant(1.0), alias="lambda", description="factor of what is added"

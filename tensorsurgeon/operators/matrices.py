@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _TOLD_BY_GRAM = 2e-3
 """Smallest singular value, as a share of the largest, that squares tell to 1e-10 and better."""
 
-_LIBRARY = 20_000_000
-"""Bytes that LAPACK works in whatever the matrix."""
+_KEPT = 60_000_000
+"""Most bytes that LAPACK, and the C library of freed matrices, keep for themselves (measured)."""
 
 
 class MatrixOperator(StreamedOperator):
@@ -119,7 +119,8 @@ def bytes_to_factor(shape: tuple[int, ...]) -> int:
     They are a copy, two of each factor, and what LAPACK's `gesdd` works in.
     """
     short, long = sorted(shape[-2:])
-    return 8 * (3 * short * long + 6 * short * short) + _LIBRARY
+    held = 8 * (3 * short * long + 6 * short * short)
+    return held + min(_KEPT, 48 * short * long)
 
 
 def singular(matrix: "Matrix", most: int | None = None) -> tuple["Matrix", "Values", "Matrix"]:

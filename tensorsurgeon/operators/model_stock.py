@@ -30,6 +30,7 @@ class ModelStock(GeometricOperator):
     """
 
     operator: ClassVar[str] = "model_stock"
+    example: ClassVar[str] = "{model_stock: {base: base, models: [a, b]}}"
 
     models: Annotated[
         tuple[Expression, ...], Field(min_length=2, description="the tuned models, two or more")

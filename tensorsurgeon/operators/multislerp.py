@@ -21,6 +21,7 @@ class Multislerp(Weighted, GeometricOperator):
     """
 
     operator: ClassVar[str] = "multislerp"
+    example: ClassVar[str] = "{multislerp: {models: [a, b, c], weights: [1, 1, 2]}}"
 
     models: Tuned
     base: Annotated[

@@ -21,6 +21,7 @@ class Nearswap(StreamedOperator):
     """
 
     operator: ClassVar[str] = "nearswap"
+    example: ClassVar[str] = "{nearswap: {base: base, model: a, t: 0.0001}}"
 
     base: Base
     model: Annotated[Expression, Field(description="the model that is taken over")]

@@ -29,6 +29,7 @@ class Nuslerp(Weighted, GeometricOperator):
     """
 
     operator: ClassVar[str] = "nuslerp"
+    example: ClassVar[str] = "{nuslerp: {models: [a, b], weights: [0.7, 0.3]}}"
 
     models: Annotated[tuple[Expression, Expression], Field(description="the two models")]
     base: Annotated[

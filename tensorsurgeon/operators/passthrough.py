@@ -17,6 +17,9 @@ class Passthrough(SumOperator):
     """
 
     operator: ClassVar[str] = "passthrough"
+    example: ClassVar[str] = (
+        '{passthrough: {model: a, scale: [{match: "*.o_proj.weight", value: 0.5}, 1]}}'
+    )
 
     model: Annotated[Expression, Field(description="the model")]
     scale: AnySchedule = Field(

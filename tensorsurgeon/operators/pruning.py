@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from tensorsurgeon.operators.ranking import bin_of
 from tensorsurgeon.operators.streaming import (
     EachTensor,
     Inputs,
@@ -183,7 +184,7 @@ def _thresholds(each: EachTensor, kept: Sequence[Outlying | None]) -> list[Thres
     edges = {i: (count[0], sum(count)) for i, count in enumerate(kept) if count is not None}
     upper = _sums(each, {i: {None} for i in edges})
     bins = {
-        (i, edge): _bin_of(upper[i, None], edge)
+        (i, edge): bin_of(upper[i, None], edge)
         for i, both in edges.items()
         for edge in both
         if edge
@@ -196,7 +197,7 @@ def _thresholds(each: EachTensor, kept: Sequence[Outlying | None]) -> list[Thres
         if not edge:
             return _ALL, 0
         half, above = bins[i, edge]
-        low, over = _bin_of(lower[i, half], edge - above)
+        low, over = bin_of(lower[i, half], edge - above)
         return half << _HALF | low, edge - above - over
 
     def of(i: int) -> Thresholds:
@@ -251,13 +252,3 @@ def _counted(inputs: Inputs, wanted: Mapping[int, Collection[int | None]]) -> "d
             for half in halves:
                 tally(base, model, half, counts[i, half])
     return counts
-
-
-def _bin_of(counts: "Counts", wanted: int) -> tuple[int, int]:
-    """The bin that the wanted number of largest ones ends in, and how many lie above it."""
-    import numpy as np
-
-    above = np.cumsum(counts[::-1])
-    place = int(np.searchsorted(above, wanted))
-    place = min(place, len(counts) - 1)
-    return len(counts) - 1 - place, int(above[place] - counts[::-1][place])

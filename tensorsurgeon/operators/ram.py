@@ -34,6 +34,7 @@ class Ram(_Ram):
     """
 
     operator: ClassVar[str] = "ram"
+    example: ClassVar[str] = "{ram: {base: base, models: [a, b]}}"
 
     def begin(self, inputs: Inputs, epsilon: float) -> Read:
         """The mean of what was changed."""
@@ -50,6 +51,7 @@ class RamplusTl(_Ram):
     """
 
     operator: ClassVar[str] = "ramplus_tl"
+    example: ClassVar[str] = "{ramplus_tl: {base: base, models: [a, b], r: 0.2}}"
 
     r: SizeSchedule = Field(
         default=Schedule.constant(0.1), description="how much larger for each share of overlap"

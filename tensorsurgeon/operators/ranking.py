@@ -80,7 +80,7 @@ class Ranking:
         self.nonzero = 0
         for rounded in self._rounded():
             tally(None, _stored(rounded), None, self._upper)
-            self.nonzero += int(np.count_nonzero(rounded))
+            self.nonzero += int(np.count_nonzero(rounded != 0.0))
 
     def thresholds(self, places: Sequence[int]) -> list[Threshold]:
         """The scores at places, of which 1 is the largest's. One more pass."""

@@ -13,11 +13,10 @@ from tensorsurgeon.recipe import Schedule, UnitSchedule
 from tensorsurgeon.specs import SPAN
 
 if TYPE_CHECKING:
-    from tensorsurgeon.kernels import Values
+    import numpy as np
+    from numpy.typing import NDArray
 
-_SMALL = 1e-6
-"""Sum of mean squares below which all models have the same share, and least sum of shares that is
-divided by: the authors' numbers."""
+    from tensorsurgeon.kernels import Values
 
 
 class Sce(Elementwise):
@@ -26,13 +25,13 @@ class Sce(Elementwise):
     Of each tensor's elements on which the models differ exactly floor(select_topk * their number)
     are kept, those with the largest standard deviation over the models, compared as float32; of
     equal ones those with the lowest flat index. A model's share is the mean square of what is left
-    of its difference from the base, divided by the sum of them all; shares are equal where that sum
-    is below 1e-6, as in the authors' program, though not in the paper. Of each element only those
-    differences count whose sign is that of their sum, where 0 is positive; they are averaged by
-    their models' shares.
+    of its difference from the base, divided by the sum of them all, however small that is. Of each
+    element only those differences count whose sign is that of their sum, where 0 is positive; they
+    are averaged by their models' shares.
     """
 
     operator: ClassVar[str] = "sce"
+    example: ClassVar[str] = "{sce: {base: base, models: [a, b, c], select_topk: 0.1}}"
 
     select_topk: UnitSchedule = Field(
         default=Schedule.constant(1.0),
@@ -60,26 +59,26 @@ class Sce(Elementwise):
             if not wanted:
                 return by_block(inputs, lambda block: block[0])
             (threshold,) = ranking.thresholds([wanted])
-        shares = _shares(inputs, _selecting(threshold))
-        selected = _selecting(threshold)
-        return by_block(inputs, lambda block: added(block[0], _erased(selected(block), shares)))
+        shares = _shares(inputs, threshold)
+        select = _selecting(threshold)
+
+        def merged(block: list["Values"]) -> "Values":
+            selected = select(block)
+            change = _erased(task_vectors(block), shares)
+            change *= selected
+            return added(block[0], change)
+
+        return by_block(inputs, merged)
 
 
-def _selecting(threshold: Threshold | None) -> Callable[[list["Values"]], list["Values"]]:
-    """Makes, in one pass, the task vectors of one block after the other, as far as selected."""
-    keep = threshold.keeping() if threshold else None
-
-    def selected(block: list["Values"]) -> list["Values"]:
-        import numpy as np
-
-        mask = keep(_spread(block[1:])) if keep else None
-        vectors = task_vectors(block)
-        if mask is not None:
-            for vector in vectors:
-                np.multiply(vector, mask, out=vector)
-        return vectors
-
-    return selected
+def _selecting(
+    threshold: Threshold | None,
+) -> Callable[[list["Values"]], "NDArray[np.bool_] | float"]:
+    """Tells for one pass which elements of one block after the other are selected, as 1 and 0."""
+    if threshold is None:
+        return lambda _: 1.0
+    keep = threshold.keeping()
+    return lambda block: keep(_spread(block[1:]))
 
 
 def _spread(models: list["Values"]) -> "Values":
@@ -99,20 +98,23 @@ def _spread(models: list["Values"]) -> "Values":
     return np.sqrt(squares / len(models))
 
 
-def _shares(
-    inputs: Inputs, selected: Callable[[list["Values"]], list["Values"]]
-) -> tuple[float, ...]:
+def _shares(inputs: Inputs, threshold: Threshold | None) -> tuple[float, ...]:
     """The models' shares of the mean squares of what is selected: one pass."""
+    import numpy as np
+
     from tensorsurgeon.kernels import Scratch, dot
 
     scratch = Scratch(1)
+    select = _selecting(threshold)
     squares = [0.0] * (inputs.count - 1)
     for block in blocks(inputs):
-        for i, vector in enumerate(selected(block)):
+        selected = select(block)
+        for i, vector in enumerate(task_vectors(block)):
+            np.multiply(vector, selected, out=vector)
             squares[i] += dot(vector, vector, scratch=scratch)
     means = [square / max(inputs.elements, 1) for square in squares]
     total = math.fsum(means)
-    if total < _SMALL:
+    if total == 0.0:
         return (1.0 / len(means),) * len(means)
     return tuple(mean / total for mean in means)
 
@@ -121,13 +123,14 @@ def _erased(vectors: list["Values"], shares: tuple[float, ...]) -> "Values":
     """The mean of the vectors that have the sign of their sum, by their shares."""
     import numpy as np
 
-    total = sum(vectors[1:], start=vectors[0])
-    sign = np.copysign(1.0, total)
-    merged, divisor = np.zeros_like(total), np.zeros_like(total)
+    sign = np.copysign(1.0, sum(vectors[1:], start=vectors[0]))
+    divisor = np.zeros_like(sign)
     for vector, share in zip(vectors, shares, strict=True):
         np.multiply(vector, sign, out=vector)
         divisor += share * (vector > 0.0)
         np.maximum(vector, 0.0, out=vector)
-        merged += np.multiply(vector, share, out=vector)
-    merged /= np.maximum(divisor, _SMALL, out=divisor)
+        np.multiply(vector, share, out=vector)
+    merged = sum(vectors[1:], start=vectors[0])
+    divisor[divisor == 0.0] = 1.0
+    merged /= divisor
     return np.multiply(merged, sign, out=merged)

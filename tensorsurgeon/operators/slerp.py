@@ -19,6 +19,7 @@ class Slerp(GeometricOperator):
     """
 
     operator: ClassVar[str] = "slerp"
+    example: ClassVar[str] = "{slerp: {models: [a, b], t: [0, 0.5, 1]}}"
     idempotent: ClassVar[bool] = True
 
     models: tuple[Expression, Expression] = Field(description="the two models")

@@ -40,6 +40,7 @@ class Stack(LayerOperator):
     """
 
     operator: ClassVar[str] = "stack"
+    example: ClassVar[str] = "{stack: [{model: a, layers: [0, 24]}, {model: b, layers: [8, 32]}]}"
     body: ClassVar[str | None] = "slices"
 
     slices: tuple[Slice, ...] = Field(description="the slices, from the bottom up", min_length=1)

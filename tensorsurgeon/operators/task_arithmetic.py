@@ -17,6 +17,7 @@ class TaskArithmetic(Weighted, SumOperator):
     """
 
     operator: ClassVar[str] = "task_arithmetic"
+    example: ClassVar[str] = "{task_arithmetic: {base: base, models: [a, b], weights: [0.6, -0.3]}}"
 
     base: Base
     models: Tuned

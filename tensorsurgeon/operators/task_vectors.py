@@ -1,6 +1,5 @@
 """Task vectors that are pruned, may have their signs elected, and are added to a base."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -18,6 +17,7 @@ from tensorsurgeon.operators.streaming import (
     rows_at_a_time,
     spans_of,
 )
+from tensorsurgeon.operators.weights import summed
 from tensorsurgeon.recipe.schedule import AnySchedule, Schedule
 from tensorsurgeon.specs import SPAN
 
@@ -96,7 +96,7 @@ class TaskVectors(Weighted, StreamedOperator):
 
         prunings = self.prunings(inputs, density=density, **parameters)
         scales = self._scales(inputs, prunings, density)
-        total = math.fsum(weights)
+        total = summed(weights, self.operator)
         together = Together(
             elect=self.elected,
             normalize=self.normalize,

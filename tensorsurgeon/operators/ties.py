@@ -29,6 +29,7 @@ class Ties(TaskVectors):
     """
 
     operator: ClassVar[str] = "ties"
+    example: ClassVar[str] = "{ties: {base: base, models: [a, b], density: 0.2}}"
     counts: ClassVar[int] = 2
     elected: ClassVar[bool] = True
 

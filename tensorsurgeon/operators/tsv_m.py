@@ -21,6 +21,7 @@ class TsvM(MatrixOperator):
     """
 
     operator: ClassVar[str] = "tsv_m"
+    example: ClassVar[str] = "{tsv_m: {base: base, models: [a, b, c]}}"
 
     def update(
         self, deltas: Iterator["Matrix"], shape: tuple[int, int], count: int

@@ -17,20 +17,30 @@ def normalized(
     Raises:
         RecipeError: they sum to zero, or to more than a float64 holds.
     """
-    listed = ", ".join(f"{weight:g}" for weight in weights)
-    try:
-        total, size = math.fsum(weights), math.fsum(map(abs, weights))
-    except OverflowError:
-        raise RecipeError(
-            f"'{operator}': weights {listed} are too large to be summed",
-            fix="divide all of them by the same number",
-        ) from None
+    total, size = summed(weights, operator), summed(tuple(map(abs, weights)), operator)
     if abs(total) <= _CANCELLED * size:
+        listed = ", ".join(f"{weight:g}" for weight in weights)
         raise RecipeError(
             f"'{operator}': weights {listed} sum to zero and cannot be normalized",
             fix=f"change a weight, {fix}".rstrip(", "),
         )
     return tuple(weight / total for weight in weights)
+
+
+def summed(weights: tuple[float, ...], operator: str) -> float:
+    """The sum of weights, rounded once.
+
+    Raises:
+        RecipeError: it is more than a float64 holds.
+    """
+    try:
+        return math.fsum(weights)
+    except OverflowError:
+        listed = ", ".join(f"{weight:g}" for weight in weights)
+        raise RecipeError(
+            f"'{operator}': weights {listed} are too large to be summed",
+            fix="divide all of them by the same number",
+        ) from None
 
 
 def all_on_one(shares: tuple[float, ...]) -> Coefficients | None:

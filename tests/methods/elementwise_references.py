@@ -81,12 +81,12 @@ def sce(base: Float64, models: Tensors, *, select_topk: float = 1.0) -> Float64:
         wanted = int(np.count_nonzero(spread) * select_topk)
         left_out = np.argsort(-spread, kind="stable")[wanted:]
         deltas[:, left_out] = 0
-    squares = (deltas**2).mean(1, keepdims=True)
-    shares = (
-        squares / squares.sum() if squares.sum() >= 1e-6 else np.full_like(squares, 1 / len(models))
-    )
+    squares = (deltas**2).sum(1, keepdims=True) / max(base.size, 1)
+    total = squares.sum()
+    shares = squares / total if total else np.full_like(squares, 1 / len(models))
     agree = np.sign(deltas) == np.where(deltas.sum(0) >= 0, 1, -1)
-    merged = (shares * deltas * agree).sum(0) / np.maximum((shares * agree).sum(0), 1e-6)
+    divisor = (shares * agree).sum(0)
+    merged = (shares * deltas * agree).sum(0) / np.where(divisor, divisor, 1.0)
     return np.asarray(base + merged.reshape(base.shape))
 
 

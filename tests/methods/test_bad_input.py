@@ -191,3 +191,11 @@ def test_float16_that_overflows_is_refused_and_never_an_infinity(
     models = {name: layer({"w": (4, 8)}, dtype="F16", seed=seed) for seed, name in enumerate("abc")}
     with pytest.raises(OutputError, match="too large for F16"):
         bench.merged(expression, models)
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "della"])
+def test_weights_beyond_float64_are_refused(method: str, bench: Workbench) -> None:
+    models = {name: layer({"m": (4, 4)}, seed=seed) for seed, name in enumerate(("base", "a", "b"))}
+    body = {method: {"base": "base", "models": ["a", "b"], "weights": [1e308, 1e308]}}
+    with pytest.raises(RecipeError, match="too large to be summed"):
+        bench.merged(body, models)

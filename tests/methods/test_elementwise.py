@@ -62,9 +62,7 @@ def test_float32_agrees_with_mergekit_to_a_millionth(
     case: Case, bench: Workbench, mergekit: Oracle
 ) -> None:
     models = models_of(case, "F32", scale=0.5)
-    assert case.method
-    asked = {name: models[name] for name in case.models}
-    theirs = mergekit(case.method, asked, base=True, **case.parameters)
+    theirs = mergekit.asked(case, models)
     for name, tensor in bench.merged(case.expression, models).items():
         assert relative_error(tensor, float64(theirs[name])) < 1e-6, name
 

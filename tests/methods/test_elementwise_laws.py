@@ -23,7 +23,7 @@ from tests.methods import elementwise_references as references
 from tests.methods.folders import Workbench, in_layer, layer, tuned
 from tests.methods.laws import seeds
 from tests.methods.references import Float64
-from tests.methods.streamed import based, merged
+from tests.methods.streamed import PLACE, based, merged
 
 PARAMETERS: dict[type[StreamedOperator], dict[str, Any]] = {
     Nearswap: {"t": 0.3},
@@ -171,8 +171,6 @@ def test_what_is_no_number_stops_nothing(kind: type[StreamedOperator], value: fl
 def test_inputs_are_read_as_often_as_the_plan_says(
     kind: type[StreamedOperator], parameters: dict[str, Any]
 ) -> None:
-    from tests.methods.streamed import PLACE
-
     count = 1 if kind in OF_TWO else 2
     operator = based(kind, count, **parameters)
     tensors = list(np.random.default_rng(0).standard_normal((count + 1, 600, 700)))

@@ -100,9 +100,7 @@ def test_result_is_rounded_once(method: str, dtype: str, bench: Workbench) -> No
 
 
 @METHODS
-def test_what_is_no_matrix_gets_the_mean_of_the_task_vectors(
-    method: str, bench: Workbench
-) -> None:
+def test_what_is_no_matrix_gets_the_mean_of_the_task_vectors(method: str, bench: Workbench) -> None:
     models = models_of(3, VECTORS)
     for name, tensor in bench.merged(expression(method, 3, 0.7), models, dtype="F64").items():
         base, others = split(models, name)
@@ -264,23 +262,18 @@ def test_cheaper_factors_are_those_of_the_svd_to_ten_digits(
         np.testing.assert_allclose(found_left @ found_right, left @ right, atol=1e-10)
 
 
-@pytest.mark.parametrize("shape", [(1400, 1400), (1000, 2600)], ids=["square", "wide"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("shape", "threads"), [((1000, 1000), 1), ((700, 1600), 2)], ids=["square", "wide"]
+)
 @METHODS
-def test_forecast_is_kept_and_is_no_more_than_a_quarter_above_the_peak(
-    method: str, threads: int, shape: tuple[int, int], bench: Workbench
+def test_forecast_is_kept_and_no_more_than_half_above_the_peak(
+    method: str, shape: tuple[int, int], threads: int, bench: Workbench
 ) -> None:
-    """Of matrices that take the whole SVD; the singular values have a spread of 10^4."""
-    random = np.random.default_rng(3)
-    spread = 10 ** -np.linspace(0, 4, min(shape))
-    models = {"base": layer({"0": shape, "1": shape}, dtype="F32")}
+    """Of matrices that take the whole SVD, since one direction is far above all others."""
+    models = models_of(2, {"0": shape, "1": shape})
     for name in ("m1", "m2"):
-        delta = (random.standard_normal((shape[0], len(spread))) * spread) @ random.standard_normal(
-            (len(spread), shape[1])
-        )
-        models[name] = {key: value + np.float32(delta) for key, value in models["base"].items()}
+        models[name] = {key: values + np.float32(30) for key, values in models[name].items()}
     path = bench.recipe(expression(method, 2), models)
     budget = api.memory_for(api.plan(path), threads)
     peak = peak_of_apply(path, "--threads", str(threads), "--max-memory", str(budget))
-    print("MEM", method, threads, shape, budget / 1e6, peak / 1e6)
-    assert peak <= budget
+    assert budget / 1.5 < peak <= budget
