@@ -1,5 +1,7 @@
 """Reading checkpoints: folders, indexes, safetensors headers, and bytes at an offset."""
 
+from tensorsurgeon.checkpoint.adapter import AdaptedModule, adapter_of, open_adapter
+from tensorsurgeon.checkpoint.adapter_config import ADAPTER_CONFIG
 from tensorsurgeon.checkpoint.config_file import CONFIG_LIMIT, read_config
 from tensorsurgeon.checkpoint.folder import SINGLE_NAME, Checkpoint, Identity, open_checkpoint
 from tensorsurgeon.checkpoint.header import encode_header
@@ -20,14 +22,17 @@ from tensorsurgeon.checkpoint.manifest import (
 )
 from tensorsurgeon.checkpoint.reading import Reader, ShardReader, header_bytes
 from tensorsurgeon.checkpoint.remote import RemoteFile, Repo
+from tensorsurgeon.checkpoint.series import matching_folders
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "CARD_NAME",
     "CONFIG_LIMIT",
     "INDEX_LIMIT",
     "INDEX_NAME",
     "MANIFEST_NAME",
     "SINGLE_NAME",
+    "AdaptedModule",
     "Checkpoint",
     "FileIdentity",
     "Identity",
@@ -38,6 +43,7 @@ __all__ = [
     "Repo",
     "Shard",
     "ShardReader",
+    "adapter_of",
     "check_unchanged",
     "common_license",
     "encode_header",
@@ -46,6 +52,8 @@ __all__ = [
     "identify",
     "lay_out",
     "license_of",
+    "matching_folders",
+    "open_adapter",
     "open_checkpoint",
     "read_config",
     "read_manifest",

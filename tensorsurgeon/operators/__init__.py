@@ -4,6 +4,7 @@ from tensorsurgeon.operators.add_difference import AddDifference
 from tensorsurgeon.operators.arcee_fusion import ArceeFusion
 from tensorsurgeon.operators.block_expansion import BlockExpansion
 from tensorsurgeon.operators.breadcrumbs import Breadcrumbs, BreadcrumbsTies
+from tensorsurgeon.operators.checkpoint_average import CheckpointAverage
 from tensorsurgeon.operators.consensus import Consensus
 from tensorsurgeon.operators.dare import DareLinear, DareTies
 from tensorsurgeon.operators.della import Della, DellaLinear
@@ -44,6 +45,7 @@ OPERATORS = (
     BlockExpansion,
     Lora,
     Linear,
+    CheckpointAverage,
     TaskArithmetic,
     AddDifference,
     Slerp,
@@ -80,6 +82,7 @@ __all__ = [
     "BlockExpansion",
     "Breadcrumbs",
     "BreadcrumbsTies",
+    "CheckpointAverage",
     "ChosenLayer",
     "Coefficients",
     "Consensus",

@@ -21,8 +21,10 @@ class AddDifference(SumOperator):
     example: ClassVar[str] = "{add_difference: {model: a, plus: b, minus: base, alpha: 0.5}}"
 
     model: Annotated[Expression, Field(description="the model that is added to")]
-    plus: Annotated[Expression, Field(description="the model whose difference is added")]
-    minus: Annotated[Expression, Field(description="what that differs from")]
+    plus: Annotated[
+        Expression, Field(description="the model whose difference from `minus` is added")
+    ]
+    minus: Annotated[Expression, Field(description="the model that `plus` is compared with")]
     alpha: AnySchedule = Field(
         default=Schedule.constant(1.0), description="factor of the difference"
     )

@@ -35,14 +35,13 @@ _BETWEEN = 8
 
 
 class ArceeFusion(StreamedOperator):
-    """Arcee Fusion: the differences whose importance stands out (Arcee AI 2025).
+    """Arcee Fusion: a model's elements where their importance stands out (Arcee AI 2025).
 
     An element's importance is |model - base| times the Kullback-Leibler divergence of its row, of
     the softmax of the base's from that of the model's, to each of whose probabilities 1e-8 is
     added; a vector is one row. The model's elements are taken over where it is at least median +
     1.5 * (upper - lower quartile) of the whole tensor, where quantile q of n elements is number
-    floor(q * (n - 1)) of them in ascending order, from 0. Divergences and importance are rounded to
-    float32 before they are compared.
+    floor(q * (n - 1)) of them in ascending order, from 0. Importance is compared as float32.
     """
 
     operator: ClassVar[str] = "arcee_fusion"

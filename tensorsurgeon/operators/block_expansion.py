@@ -11,7 +11,7 @@ from tensorsurgeon.recipe import Expression
 
 
 class BlockExpansion(LayerOperator):
-    """After every k-th layer a copy of it that adds nothing to the residual stream.
+    """New layers that change nothing until trained: every k-th, copied and zeroed.
 
     LLaMA-Pro (Wu et al. 2024, arXiv:2401.02415, section 3.2): the matrices that write to the
     residual stream, o_proj and down_proj or the family's equivalents, and their biases are zero

@@ -12,11 +12,12 @@ from tensorsurgeon.recipe import Schedule
 
 
 class Breadcrumbs(TaskVectors):
-    """Model Breadcrumbs (Davari and Belilovsky 2023, arXiv:2312.06795).
+    """Model Breadcrumbs: task vectors without their largest and smallest elements.
 
     Of the n elements of a tensor's difference from the base the floor(gamma * n) largest are left
     out, and of the others the max(1, floor(density * n)) largest are kept; where there are not as
-    many, fewer outliers are left out. Of equal ones those with the lowest flat index come first.
+    many, fewer outliers are left out. With a density of 1 all are kept. Of equal ones those with
+    the lowest flat index come first (Davari and Belilovsky 2023, arXiv:2312.06795).
     """
 
     operator: ClassVar[str] = "breadcrumbs"
@@ -27,7 +28,7 @@ class Breadcrumbs(TaskVectors):
     each: ClassVar[tuple[str, ...]] = ("density", "gamma")
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="share of the elements that are kept"
+        default=(Schedule.constant(1.0),), description="share of the elements that are kept; 1 keeps all"
     )
     gamma: PerModelShare = Field(
         default=(Schedule.constant(0.01),),
@@ -49,7 +50,11 @@ class Breadcrumbs(TaskVectors):
 
 
 class BreadcrumbsTies(Breadcrumbs):
-    """Model Breadcrumbs with the elected signs of TIES."""
+    """Model Breadcrumbs with the elected signs of TIES.
+
+    What is kept of each difference from the base is as in `breadcrumbs`; signs are elected, and
+    models that agree are merged, as in `ties`. No paper's: the combination is mergekit's.
+    """
 
     operator: ClassVar[str] = "breadcrumbs_ties"
     example: ClassVar[str] = "{breadcrumbs_ties: {base: base, models: [a, b], density: 0.9}}"

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class Consensus(Weighted, Elementwise):
-    """Consensus Merging by TALL masks (Wang et al. 2024, arXiv:2405.07813).
+    """Consensus: the sum of task vectors where enough of the tasks rely on it.
 
-    With tau_t the weighted difference of model t from the base and tau the sum of them all, an
-    element is in the mask of t where |tau_t| >= mask_lambda * |tau - tau_t|. What is added to the
-    base is alpha * tau, where k masks or more have the element. The paper has no weights; it
-    chooses lambda_t for each task from 0.2 to 0.6, and alpha, by measuring.
+    Consensus Merging by TALL masks (Wang et al. 2024, arXiv:2405.07813). With tau_t the weighted
+    difference of model t from the base and tau the sum of them all, an element is in the mask of t
+    where |tau_t| >= mask_lambda * |tau - tau_t|. What is added to the base is alpha * tau, where k
+    masks or more have the element. The paper has no weights; it chooses lambda_t for each task from
+    0.2 to 0.6, and alpha, by measuring.
     """
 
     operator: ClassVar[str] = "consensus"
@@ -32,7 +33,7 @@ class Consensus(Weighted, Elementwise):
         tuple[Expression, ...], Field(min_length=2, description="the tuned models, two or more")
     ]
     k: Annotated[int, Field(ge=0, strict=True)] = Field(
-        default=2, description="how many masks an element is in at least; 0 keeps all"
+        default=2, description="in how many masks an element has to be; 0 keeps all"
     )
     mask_lambda: Annotated[tuple[Schedule, ...], PerModel(least=0.0)] = Field(
         default=(Schedule.constant(0.4),),

@@ -13,7 +13,7 @@ from tensorsurgeon.recipe import Schedule
 
 class _Dare(TaskVectors):
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="probability that an element is kept"
+        default=(Schedule.constant(1.0),), description="probability that an element is kept; 1 keeps all"
     )
     rescale: Rescale = Field(
         default="l1",
@@ -32,8 +32,10 @@ class _Dare(TaskVectors):
 class DareLinear(_Dare):
     """DARE: random elements dropped, the others scaled up (Yu et al. 2024, arXiv:2311.03099).
 
-    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
-    flat index alone.
+    Each element of a difference from the base is kept with the probability density. The paper then
+    multiplies it by 1 / density, which is `rescale: density`; by default the sum of magnitudes
+    stays what it was, as in mergekit. Which elements are kept follows from the recipe's seed, the
+    tensor, the model and the element's flat index alone.
     """
 
     operator: ClassVar[str] = "dare_linear"
@@ -45,8 +47,8 @@ class DareLinear(_Dare):
 class DareTies(_Dare):
     """DARE with the elected signs of TIES (Yu et al. 2024, arXiv:2311.03099).
 
-    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
-    flat index alone.
+    What is kept of each difference from the base is as in `dare_linear`; signs are elected, and
+    models that agree are merged, as in `ties`.
     """
 
     operator: ClassVar[str] = "dare_ties"

@@ -13,14 +13,14 @@ from tensorsurgeon.recipe import Schedule
 
 
 class DellaLinear(TaskVectors):
-    """DELLA's pruning, and the sum of what it keeps (Deep et al. 2024, arXiv:2406.11617).
+    """DELLA without its election of signs: larger elements are likelier to be kept.
 
-    In each row an element is kept with a probability that rises evenly with the rank of its
-    magnitude, from density - epsilon to density + epsilon; a vector is one row, and a row of one
-    element has the probability density. Of equal ones the first in the row has the lower rank.
-    Which elements are kept follows from the recipe's seed, the tensor, the model and the element's
-    flat index alone. The paper divides each kept element by its own probability; here all are
-    scaled alike.
+    In each row of a tensor's difference from the base an element is kept with a probability that
+    rises evenly with the rank of its magnitude, from density - epsilon to density + epsilon; a
+    vector is one row, and a row of one element has the probability density. Of equal ones the first
+    in the row has the lower rank. Which elements are kept follows from the recipe's seed, the
+    tensor, the model and the element's flat index alone. The paper (Deep et al. 2024,
+    arXiv:2406.11617) divides each kept element by its own probability; here all are scaled alike.
     """
 
     operator: ClassVar[str] = "della_linear"
@@ -31,7 +31,7 @@ class DellaLinear(TaskVectors):
     each: ClassVar[tuple[str, ...]] = ("density", "epsilon")
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="mean probability that an element is kept"
+        default=(Schedule.constant(1.0),), description="mean probability that an element is kept; 1 keeps all"
     )
     epsilon: PerModelShare = Field(
         default=(Schedule.constant(0.15),),
@@ -79,7 +79,12 @@ class DellaLinear(TaskVectors):
 
 
 class Della(DellaLinear):
-    """DELLA with the elected signs of TIES (Deep et al. 2024, arXiv:2406.11617)."""
+    """DELLA: larger elements are likelier to be kept, then signs are elected.
+
+    What is kept of each difference from the base is as in `della_linear`, with its departure from
+    the paper (Deep et al. 2024, arXiv:2406.11617); signs are elected, and models that agree are
+    merged, as in `ties`.
+    """
 
     operator: ClassVar[str] = "della"
     example: ClassVar[str] = (

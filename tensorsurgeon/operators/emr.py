@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Emr(Elementwise):
-    """The elected part of EMR-Merging (Huang et al. 2024, arXiv:2405.17461).
+    """EMR: elected signs, with the largest magnitude that has the sign.
 
     The sign of each element is that of the sum of all differences from the base, a sum of 0
-    counting as positive; its magnitude is the largest among those of that sign. The paper goes on
-    to a mask and a factor for each task, with which this one vector comes near to each of the
-    models; they make several models out of one and are no part of a merged checkpoint. Nor has the
-    paper lambda.
+    counting as positive; its magnitude is the largest among those of that sign. EMR-Merging (Huang
+    et al. 2024, arXiv:2405.17461) goes on to a mask and a factor for each task, with which this one
+    vector comes near to each of the models; they make several models out of one and are no part of
+    a merged checkpoint. Nor has the paper lambda.
     """
 
     operator: ClassVar[str] = "emr"

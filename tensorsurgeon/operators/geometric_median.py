@@ -15,12 +15,12 @@ _HELD = 1.0 - 1e-9
 
 
 class GeometricMedian(Weighted, GeometricOperator):
-    """The weighted geometric median of each tensor, which one bad model does not move far.
+    """Geometric median: the least sum of distances; one bad model moves it little.
 
     Weiszfeld's iteration (1937) from the weighted mean, with the step of Vardi and Zhang (2000)
     where it meets a model and their test of whether a model is the median itself. It runs on the
-    dot products of the inputs alone. Pillutla et al. (2022, arXiv:1912.13445) average models so
-    where some of them may be corrupt.
+    dot products of the inputs alone, tensor by tensor. Pillutla et al. (2022, arXiv:1912.13445)
+    average models so where some of them may be corrupt.
     """
 
     operator: ClassVar[str] = "geometric_median"
@@ -31,7 +31,7 @@ class GeometricMedian(Weighted, GeometricOperator):
         default=100, description="most steps of the iteration"
     )
     tol: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = Field(
-        default=1e-7, description="length of a step, relative to the models' spread, at the end"
+        default=1e-7, description="it ends at a step of this share of the models' spread"
     )
 
     def foregone(self, weights: tuple[float, ...]) -> Coefficients | None:

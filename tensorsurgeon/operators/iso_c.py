@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 class IsoC(MatrixOperator):
-    """Isotropic merging in the common subspace: Iso-C (Marczak et al. 2025, arXiv:2502.04959).
+    """Iso-C: the sum of task matrices, with all its singular values made equal.
 
-    The task matrices' sum U S V^T becomes s U V^T, with s the mean of its singular values. Those
+    Isotropic merging in the common subspace (Marczak et al. 2025, arXiv:2502.04959): the task
+    matrices' sum U S V^T becomes s U V^T, with s the mean of its singular values. Those
     that are rounding alone are left out of U and V and of the mean, since their directions are
     arbitrary. Tensors that are no matrices of a layer get the mean of the task vectors, embeddings
     among them. `lambda` is the paper's alpha.

@@ -12,12 +12,13 @@ from tensorsurgeon.operators.weights import all_on_one, normalized
 
 
 class Karcher(Weighted, GeometricOperator):
-    """The weighted Riemannian centre of mass of the models' directions (Karcher 1977).
+    """Karcher mean: the point of the sphere that is nearest to all models.
 
-    Each tensor is flattened and seen as a direction and a norm; the mean direction has the weighted
-    mean of the norms, as Wang et al. (2026, arXiv:2603.04972) merge models. The iteration runs on
-    the dot products of the inputs alone, which gives the same numbers. Inputs that are zero have
-    no direction and count for the norm only.
+    Each tensor is flattened and seen as a direction and a norm. The mean has the weighted
+    Riemannian centre of mass of the directions (Karcher 1977) and the weighted mean of the norms,
+    as Wang et al. (2026, arXiv:2603.04972) merge models. The iteration runs on the dot products of
+    the inputs alone, which gives the same numbers. Inputs that are zero have no direction and count
+    for the norm only.
     """
 
     operator: ClassVar[str] = "karcher"
@@ -28,7 +29,7 @@ class Karcher(Weighted, GeometricOperator):
         default=10, description="most steps of the iteration"
     )
     tol: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = Field(
-        default=1e-5, description="length of a step, in radians, at which it ends"
+        default=1e-5, description="it ends at a step shorter than this, in radians"
     )
 
     def foregone(self, weights: tuple[float, ...]) -> Coefficients | None:

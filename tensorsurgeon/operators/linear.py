@@ -9,7 +9,7 @@ from tensorsurgeon.operators.weights import normalized
 
 
 class Linear(Weighted, SumOperator):
-    """A weighted average: model soups (Wortsman et al. 2022, arXiv:2203.05482).
+    """A weighted average of models, as in model soups (Wortsman et al. 2022, arXiv:2203.05482).
 
     A model whose weight is 0 at a tensor is not read for it.
     """

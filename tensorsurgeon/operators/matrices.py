@@ -144,7 +144,8 @@ def singular(matrix: "Matrix", most: int | None = None) -> tuple["Matrix", "Valu
     if rows > columns:
         right, values, left = singular(matrix.T, most)
         return left.T, values, right.T
-    if found := _by_gram(matrix, most):
+    # A square matrix nearly always has a singular value that squares would lose.
+    if (most < rows or rows < columns) and (found := _by_gram(matrix, most)):
         return found
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     rounding = values[0] * columns * np.finfo(np.float64).eps

@@ -21,7 +21,7 @@ _SINGULAR = 1e-6
 
 
 class ModelStock(GeometricOperator):
-    """Model Stock: how far to go from the base to the mean of the tuned models, by their angle.
+    """Model Stock: from the base to the models' mean, as far as their angles tell.
 
     With the mean cosine c between the N tuned models' differences from the base the share of their
     mean is t = N c / (1 + (N - 1) c), and that of the base 1 - t (Jang et al. 2024,
@@ -37,7 +37,8 @@ class ModelStock(GeometricOperator):
     ]
     base: Base
     filter_wise: StrictBool = Field(
-        default=False, description="go as far as each row asks for, not the tensor as a whole"
+        default=False,
+        description="decide how far to go for each row, not for the tensor as a whole",
     )
 
     def for_tensor(self, place: Place, shape: tuple[int, ...]) -> MergeOperator:

@@ -12,12 +12,13 @@ from tensorsurgeon.recipe import Expression
 
 
 class Multislerp(Weighted, GeometricOperator):
-    """The weighted mean of the models' directions, as long as their mean norm.
+    """Spherical average: the mean of directions, as long as the mean of norms.
 
     Each tensor is flattened and seen as a direction and a norm; with a base, its difference from
-    that. Published by Goddard (2025, goddard.blog/posts/multislerp-wow-what-a-cool-idea), who goes
-    on to average the directions in the plane that touches the sphere at their mean, with the same
-    weights; that average is zero, and left out here. A single model comes back as it is.
+    that. Both means are weighted. Published by Goddard (2025,
+    goddard.blog/posts/multislerp-wow-what-a-cool-idea), who goes on to average the directions in
+    the plane that touches the sphere at their mean, with the same weights; that average is zero,
+    and left out here. A single model comes back as it is.
     """
 
     operator: ClassVar[str] = "multislerp"
@@ -25,7 +26,7 @@ class Multislerp(Weighted, GeometricOperator):
 
     models: Tuned
     base: Annotated[
-        Expression | None, Field(description="the origin of the sphere; zero by default")
+        Expression | None, Field(description="the centre of the sphere; zero by default")
     ] = None
     normalize: StrictBool = Field(default=True, description="divide the weights by their sum")
 

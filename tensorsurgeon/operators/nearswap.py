@@ -26,7 +26,7 @@ class Nearswap(StreamedOperator):
     base: Base
     model: Annotated[Expression, Field(description="the model that is taken over")]
     t: SizeSchedule = Field(
-        description="how far an element moves at most, as large as elements are"
+        description="how far an element moves at most, in the weights' own units"
     )
 
     def kept(self, t: float) -> tuple[int, ...] | None:

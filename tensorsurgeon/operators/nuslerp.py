@@ -20,12 +20,12 @@ _CANCELLED = 1e-6
 
 
 class Nuslerp(Weighted, GeometricOperator):
-    """Spherical interpolation whose place on the arc follows from weights.
+    """SLERP by two weights: of tensors, rows or columns, or of what tuning changed.
 
-    It lies at the second weight's share of both; halfway where they cancel out. With a base the
-    differences from it are interpolated, and added to it. A method of mergekit's (Goddard 2024).
-    `along: rows` is `nuslerp_flatten: false` there, and `along: columns` is that together with
-    `nuslerp_row_wise: true`; in a stack of matrices they are each matrix's columns.
+    The place on the arc is the second weight's share of both, and halfway where they cancel out.
+    With a base the differences from it are interpolated, and added to it. A method of mergekit's
+    (Goddard 2024). `along: rows` is `nuslerp_flatten: false` there, and `along: columns` is that
+    together with `nuslerp_row_wise: true`; in a stack of matrices they are each matrix's columns.
     """
 
     operator: ClassVar[str] = "nuslerp"
@@ -33,7 +33,7 @@ class Nuslerp(Weighted, GeometricOperator):
 
     models: Annotated[tuple[Expression, Expression], Field(description="the two models")]
     base: Annotated[
-        Expression | None, Field(description="what both were tuned from; zero by default")
+        Expression | None, Field(description="what both were tuned from; none by default")
     ] = None
     along: Literal["tensor", "rows", "columns"] = Field(
         default="tensor",

@@ -23,7 +23,7 @@ class Passthrough(SumOperator):
 
     model: Annotated[Expression, Field(description="the model")]
     scale: AnySchedule = Field(
-        default=Schedule.constant(1.0), description="what each of a tensor's elements is times"
+        default=Schedule.constant(1.0), description="what a tensor's elements are multiplied by"
     )
 
     def coefficients(self, scale: float) -> Coefficients:

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 class _Ram(Elementwise):
     epsilon: SizeSchedule = Field(
-        default=Schedule.constant(1e-5), description="largest difference that is no change"
+        default=Schedule.constant(1e-5),
+        description="a difference from the base up to this is no change",
     )
 
 
 class Ram(_Ram):
-    """Reinforced Agent Merging (Yuan et al. 2026, arXiv:2601.13572).
+    """RAM: what several models changed is averaged, what one alone changed is kept.
 
-    A model changed an element where it differs from the base by more than epsilon. What several
-    models changed is the mean of their differences; what one alone changed is its difference.
+    Reinforced Agent Merging (Yuan et al. 2026, arXiv:2601.13572). A model changed an element where
+    it differs from the base by more than epsilon. What several models changed is the mean of their
+    differences; what one alone changed is its difference.
     """
 
     operator: ClassVar[str] = "ram"
@@ -43,7 +45,7 @@ class Ram(_Ram):
 
 
 class RamplusTl(_Ram):
-    """RAM with what one model alone changed made larger, tensor by tensor.
+    """RAM+: as RAM, with what one model alone changed made larger, tensor by tensor.
 
     A model's own changes are multiplied by 1 + r * min(alpha, how many elements others changed too
     / how many it alone changed), to make up for how far the mean thins out the others (Yuan et al.
@@ -54,10 +56,12 @@ class RamplusTl(_Ram):
     example: ClassVar[str] = "{ramplus_tl: {base: base, models: [a, b], r: 0.2}}"
 
     r: SizeSchedule = Field(
-        default=Schedule.constant(0.1), description="how much larger for each share of overlap"
+        default=Schedule.constant(0.1),
+        description="how strongly what is changed alone grows with the overlap",
     )
     alpha: SizeSchedule = Field(
-        default=Schedule.constant(0.2), description="largest share of overlap that counts"
+        default=Schedule.constant(0.2),
+        description="overlap, others' by own changes, above which it grows no more",
     )
 
     def times_read(self, r: float, alpha: float, **_: Any) -> int:

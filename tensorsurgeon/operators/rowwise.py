@@ -160,13 +160,13 @@ def _combine(
     out[: total.size] = total.reshape(-1)
 
 
-def _grams(
-    vectors: list["Rows"], sums: Callable[["Rows"], "Values"]
-) -> "NDArray[np.float64]":
+def _grams(vectors: list["Rows"], sums: Callable[["Rows"], "Values"]) -> "NDArray[np.float64]":
     """(vectors, n, n) dot products of the n inputs, by a function that sums up elements."""
     import numpy as np
 
-    products = [[sums(left * right) for right in vectors[: i + 1]] for i, left in enumerate(vectors)]
+    products = [
+        [sums(left * right) for right in vectors[: i + 1]] for i, left in enumerate(vectors)
+    ]
     count = len(vectors)
     grams = np.empty((len(products[0][0]), count, count))
     for i, row in enumerate(products):

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 class Sce(Elementwise):
-    """SCE: select, calculate, erase (Wan et al. 2024, FuseChat, arXiv:2408.07990).
+    """SCE: select what varies most, calculate models' shares, erase minority signs.
 
     Of each tensor's elements on which the models differ exactly floor(select_topk * their number)
     are kept, those with the largest standard deviation over the models, compared as float32; of
     equal ones those with the lowest flat index. A model's share is the mean square of what is left
-    of its difference from the base, divided by the sum of them all, however small that is. Of each
-    element only those differences count whose sign is that of their sum, where 0 is positive; they
-    are averaged by their models' shares.
+    of its difference from the base, divided by the sum of them all; shares are equal where that sum
+    is below 1e-6, as in the authors' program, though not in the paper (Wan et al. 2024, FuseChat,
+    arXiv:2408.07990). Of each element only those differences count whose sign is that of their sum,
+    where 0 is positive; they are averaged by their models' shares.
     """
 
     operator: ClassVar[str] = "sce"

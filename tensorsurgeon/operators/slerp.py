@@ -15,7 +15,9 @@ class Slerp(GeometricOperator):
     Each tensor is flattened and seen as one vector; the weights of the arc between the two
     directions are applied to the vectors as they are. Differs from the common 0.9995 cut-off: with
     float64 dot products, and weights that hardly depend on a small angle, near-parallel inputs need
-    no threshold; only where the sine is 0 do the weights become their limit, 1 - t and t.
+    no threshold; only where the sine is 0 do the weights become their limit, 1 - t and t. They are
+    these as well where there is no arc, since a tensor is zero or the two are antiparallel, and the
+    summary says so.
     """
 
     operator: ClassVar[str] = "slerp"

@@ -34,9 +34,11 @@ class Slice(BaseModel):
 
 
 class Stack(LayerOperator):
-    """The new model's layers, in order, as slices of other models.
+    """Slices of one or more models, which are runs of layers, from the bottom up.
 
-    What comes before the layers is the first slice's model's, what comes after them the last's.
+    What comes before the layers, as the embedding, is the first slice's model's; what comes after
+    them, as the final norm and the output head, is the last's. A head that is tied to the embedding
+    goes with it. Config and tokenizer are the first's.
     """
 
     operator: ClassVar[str] = "stack"

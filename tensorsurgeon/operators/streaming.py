@@ -27,11 +27,11 @@ class Inputs(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of each of them."""
+        """Of the tensor, and as a rule of each of them."""
 
     @property
     def elements(self) -> int:
-        """Of each of them."""
+        """As many as that has."""
 
     def stored(self, index: int, start: int, stop: int) -> "Stored":
         """A span of one, valid until the next of the same is asked for."""
@@ -89,6 +89,20 @@ class StreamedOperator(MergeOperator):
     def times_read(self, *args: Any, **parameters: Any) -> int:  # noqa: ARG002
         """Most times that the inputs are read."""
         return 1
+
+    def bytes_before(self, inputs: Sequence[int], *args: Any, **parameters: Any) -> int:
+        """Bytes that are read of the inputs before the pass that makes the tensor.
+
+        Args:
+            inputs: the bytes of each.
+            args: none.
+            parameters: the scheduled ones at this tensor.
+        """
+        return (self.times_read(*args, **parameters) - 1) * sum(inputs)
+
+    def bytes_of_pass(self, inputs: Sequence[int]) -> int:
+        """Bytes that are read of them in that pass, given the bytes of each."""
+        return sum(inputs)
 
     def check(self, *args: Any, **parameters: Any) -> None:
         """Look at parameters that must fit each other.

@@ -22,10 +22,14 @@ from tensorsurgeon.recipe import Schedule
 class Ties(TaskVectors):
     """TIES: trim, elect signs, merge those that agree (Yadav et al. 2023, arXiv:2306.01708).
 
-    Of each tensor's difference from the base exactly max(1, floor(density * n)) elements of the
-    largest magnitude are kept; of equal ones those with the lowest flat index. With `scope: model`,
-    as in the paper, n counts the elements of all tensors together, and there is one threshold for
-    all of them. The paper keeps 20 % and has no weights.
+    Trim: of each tensor's difference from the base exactly max(1, floor(density * n)) of the n
+    elements are kept, those of the largest magnitude; of equal ones those with the lowest flat
+    index. Elect: the sign of an element is that of the weighted sum of what was kept of it, where 0
+    counts as positive. Merge: only those models count whose weighted element has that sign, and
+    `normalize` divides by the sum of their weights, or by 1 where that is 0.
+
+    With `scope: model`, as in the paper, n counts the elements of all tensors together, and there
+    is one threshold for all of them. The paper keeps 20 % and has no weights.
     """
 
     operator: ClassVar[str] = "ties"
@@ -34,7 +38,7 @@ class Ties(TaskVectors):
     elected: ClassVar[bool] = True
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="share of the elements that are kept"
+        default=(Schedule.constant(1.0),), description="share of the elements that are kept; 1 keeps all"
     )
     normalize: StrictBool = Field(
         default=True, description="divide by the weights of those whose sign was elected"
@@ -45,7 +49,8 @@ class Ties(TaskVectors):
     )
 
     scope: Literal["tensor", "model"] = Field(
-        default="tensor", description="what the largest elements are the largest of"
+        default="tensor",
+        description="whether the largest are sought in each tensor, or in the whole model",
     )
 
     @model_validator(mode="after")

@@ -10,22 +10,21 @@ if TYPE_CHECKING:
 
 
 class TsvM(MatrixOperator):
-    """Task Singular Vectors: TSV-Merge (Gargiulo et al. 2024, arXiv:2412.00081).
+    """TSV-Merge: each task's main singular directions, orthogonal to the others'.
 
-    Of each of T task matrices (m, n) the floor(min(m, n) / T) largest singular components are kept,
-    and one at least. The left vectors of all tasks together become the nearest orthonormal ones,
-    the right ones as well, and the update is their product with the singular values in between.
-    Directions in which all of them together have no extent but rounding are left out, so that one
-    task given T times comes back as its kept components. Tensors that are no matrices of a layer
-    get the mean of the task vectors, embeddings among them. `lambda` is the paper's alpha.
+    Task Singular Vectors (Gargiulo et al. 2024, arXiv:2412.00081). Of each of T task matrices
+    (m, n) the floor(min(m, n) / T) largest singular components are kept, and one at least. The left
+    vectors of all tasks together become the nearest orthonormal ones, the right ones as well, and
+    the update is their product with the singular values in between. Directions in which all of them
+    together have no extent but rounding are left out, so that one task given T times comes back as
+    its kept components. Tensors that are no matrices of a layer get the mean of the task vectors,
+    embeddings among them. `lambda` is the paper's alpha.
     """
 
     operator: ClassVar[str] = "tsv_m"
     example: ClassVar[str] = "{tsv_m: {base: base, models: [a, b, c]}}"
 
-    def update(
-        self, deltas: Iterator["Matrix"], shape: tuple[int, int], count: int
-    ) -> "Matrix":
+    def update(self, deltas: Iterator["Matrix"], shape: tuple[int, int], count: int) -> "Matrix":
         """The sum of the kept components along orthogonal directions."""
         import numpy as np
 

@@ -106,6 +106,7 @@ class Streamed:
     Attributes:
         name: of the tensor, where it is merged.
         seed: of what is random in it.
+        made: its shape, where that is not the first input's.
     """
 
     operator: StreamedOperator
@@ -113,6 +114,7 @@ class Streamed:
     inputs: tuple["Node", ...]
     name: str
     seed: int
+    made: tuple[int, ...] | None = None
 
     @property
     def dtype(self) -> DType:
@@ -121,8 +123,8 @@ class Streamed:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of every input."""
-        return self.inputs[0].shape
+        """That of every input, unless told otherwise."""
+        return self.made or self.inputs[0].shape
 
     def __str__(self) -> str:
         return _called(self)
@@ -141,12 +143,19 @@ def stored_in(node: Node) -> Iterator[Stored]:
 
 
 def read_twice_in(node: Node) -> Iterator[StoredTensor]:
-    """The stored tensors that a node's passes read more than once."""
+    """The stored tensors that are read more than once to make a node."""
+    yield from _read_twice_by_passes(node)
+    base = base_of(node)
+    if isinstance(base, Stored):  # which what was written is compared with
+        yield base.tensor
+
+
+def _read_twice_by_passes(node: Node) -> Iterator[StoredTensor]:
     if isinstance(node, Geometric) or (isinstance(node, Streamed) and passes_of(node) > 1):
         yield from (stored.tensor for stored in stored_in(node))
     elif isinstance(node, Sum | Streamed):
         for inner in node.inputs:
-            yield from read_twice_in(inner)
+            yield from _read_twice_by_passes(inner)
         stored = [s.tensor for s in stored_in(node)]
         yield from (tensor for tensor in stored if stored.count(tensor) > 1)
 
@@ -177,12 +186,7 @@ def origin_of(node: Node) -> dict[str, Any]:
 
 def bytes_read(node: Node) -> int:
     """Bytes read to make a node once, all its passes counted."""
-    if isinstance(node, Stored):
-        return node.tensor.spec.nbytes
-    if isinstance(node, Zeros):
-        return 0
-    of_pass, to_prepare = map(_bytes_of_pass, node.inputs), map(_bytes_to_prepare, node.inputs)
-    return passes_of(node) * sum(of_pass) + sum(to_prepare)
+    return _bytes_to_prepare(node) + _bytes_of_pass(node)
 
 
 def passes_of(node: Node) -> int:
@@ -193,11 +197,23 @@ def passes_of(node: Node) -> int:
 
 
 def _bytes_of_pass(node: Node) -> int:
-    return sum(stored.tensor.spec.nbytes for stored in stored_in(node))
+    if isinstance(node, Stored):
+        return node.tensor.spec.nbytes
+    if isinstance(node, Zeros):
+        return 0
+    of_inputs = [_bytes_of_pass(inner) for inner in node.inputs]
+    return node.operator.bytes_of_pass(of_inputs) if isinstance(node, Streamed) else sum(of_inputs)
 
 
 def _bytes_to_prepare(node: Node) -> int:
-    return bytes_read(node) - _bytes_of_pass(node)
+    if isinstance(node, Stored | Zeros):
+        return 0
+    of_inputs = [_bytes_of_pass(inner) for inner in node.inputs]
+    if isinstance(node, Streamed):
+        own = node.operator.bytes_before(of_inputs, **dict(node.parameters))
+    else:
+        own = (passes_of(node) - 1) * sum(of_inputs)
+    return own + sum(map(_bytes_to_prepare, node.inputs))
 
 
 def _called(node: Geometric | Streamed) -> str:

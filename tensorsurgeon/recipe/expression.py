@@ -1,6 +1,6 @@
 """Expressions: a name, or a mapping with one key, the operator, whose value are its parameters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -22,6 +22,14 @@ from tensorsurgeon.recipe.schedule import Schedule
 EXPRESSION_SCHEMA: dict[str, Any] = {"type": "expression"}
 """Stands for any expression in a field's schema, until all operators are known."""
 
+Matching = Callable[[str], Sequence[str]]
+"""Gives the paths of the folders that a pattern matches."""
+
+
+def as_written(pattern: str) -> Sequence[str]:
+    """Only the pattern itself: for those who look at a recipe alone."""
+    return (pattern,)
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -38,12 +46,14 @@ class Operator(BaseModel):
         operator: its key in a recipe.
         body: the one parameter that may be given as the operator's value itself, as the list
             of `stack` is; None where the value is a mapping of parameters.
+        example: how it is written, over the models `base`, `a`, `b` and `c`; for its description.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     operator: ClassVar[str]
     body: ClassVar[str | None] = None
+    example: ClassVar[str] = ""
     _mark: Mark = PrivateAttr(default=Mark())
 
     @property
@@ -70,11 +80,13 @@ class ParseContext(Findings):
 
     Attributes:
         operators: the operators it may use, by their keys.
+        matching: gives the folders that a pattern matches.
         models: the names it defines.
         defined: those of them that are defined so far, as reading goes on.
     """
 
     operators: Mapping[str, type[Operator]]
+    matching: Matching = as_written
     models: frozenset[str] = frozenset()
     defined: set[str] = field(default_factory=set)
 

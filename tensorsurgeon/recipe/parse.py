@@ -21,9 +21,11 @@ from tensorsurgeon.errors import RecipeError, did_you_mean
 from tensorsurgeon.recipe.expression import (
     EXPRESSION_SCHEMA,
     Expression,
+    Matching,
     Operator,
     ParseContext,
     Reference,
+    as_written,
     parse_expression,
 )
 from tensorsurgeon.specs import parse_repo, parse_size
@@ -44,6 +46,13 @@ class Source(Operator):
         description="what stands before a layer's index in tensor names, as `model.layers`; "
         "only needed where it cannot be told",
     )
+
+    @classmethod
+    def at(cls, path: str, mark: Mark | None) -> "Source":
+        """A path in the short form, at its place in the recipe."""
+        source = cls.model_construct(path=str(path), layers=None)
+        source._mark = mark or source._mark
+        return source
 
 
 def _read_size(raw: Any) -> int:
@@ -123,10 +132,7 @@ def _parse_models(raw: Any, info: ValidationInfo) -> dict[str, Operator | Refere
 
 
 def _source(path: str) -> Source:
-    source = Source.model_construct(path=str(path), layers=None)
-    if isinstance(path, LocatedStr):
-        source._mark = path.mark
-    return source
+    return Source.at(path, path.mark if isinstance(path, LocatedStr) else None)
 
 
 Models = Annotated[
@@ -160,25 +166,36 @@ class Recipe(BaseModel):
 _NEEDS = "a recipe has at least 'models' and 'result'"
 
 
-def parse_recipe(data: bytes, name: str, operators: Iterable[type[Operator]]) -> Recipe:
+def parse_recipe(
+    data: bytes,
+    name: str,
+    operators: Iterable[type[Operator]],
+    matching: Matching = as_written,
+) -> Recipe:
     """Read a recipe.
 
     Args:
         data: the file's bytes.
         name: what to call the file in errors.
         operators: the operators it may use.
+        matching: gives the folders that a pattern in it matches.
 
     Raises:
         RecipeError: everything that is wrong with it, each with line, column and a fix.
     """
-    return read_recipe(load_document(data, name, needs=_NEEDS), name, operators)
+    return read_recipe(load_document(data, name, needs=_NEEDS), name, operators, matching)
 
 
-def read_recipe(document: LocatedMap, name: str, operators: Iterable[type[Operator]]) -> Recipe:
+def read_recipe(
+    document: LocatedMap,
+    name: str,
+    operators: Iterable[type[Operator]],
+    matching: Matching = as_written,
+) -> Recipe:
     """Read a recipe from its document; raises as `parse_recipe`."""
     kinds: tuple[type[Operator], ...] = (Source, *operators)
     known = {kind.operator: kind for kind in kinds}
-    context = ParseContext(name=name, operators=known)
+    context = ParseContext(name=name, operators=known, matching=matching)
     try:
         recipe = Recipe.model_validate(document, context=context)
     except ValidationError as error:

@@ -51,7 +51,7 @@ def _paths(root: "Node") -> "Iterator[Node]":
             yield from _sources(value, seen)
 
 
-_PATHS = {"source": "path", "lora": "adapter"}
+_PATHS = {"source": "path", "lora": "adapter", "checkpoint_average": "checkpoints"}
 """Operators that name folders, and the parameters by which they do."""
 
 
@@ -63,9 +63,9 @@ def _sources(node: "Node", seen: set[int]) -> "Iterator[Node]":
     entries = _entries(node)
     if len(entries) == 1 and entries[0][0].value in _PATHS:
         given = entries[0][1]
-        path = given if isinstance(given.value, str) else _value(given, _PATHS[entries[0][0].value])
-        if path is not None:
-            yield path
+        paths = _value(given, _PATHS[entries[0][0].value]) if _entries(given) else given
+        if paths is not None:
+            yield from [paths] if isinstance(paths.value, str) else paths.value
     for inner in [value for _, value in entries] if entries else node.value:
         yield from _sources(inner, seen)
 

@@ -190,6 +190,14 @@ EXPRESSIONS = {
         "{slerp: {models: [a, b], t: [▸{macth: '*.mlp.*', value: 0}, 0.5]}}",
         "'slerp': t.0: a rule has no key 'macth'; known: match, value",
     ),
+    "a rule's value outside above 1": (
+        "{slerp: {models: [a, b], t: [▸{value: [0, 1], outside: 2}]}}",
+        "'slerp': t.0: 2 is outside 0 to 1",
+    ),
+    "a list outside": (
+        "{slerp: {models: [a, b], t: [▸{value: [0, 1], outside: [0, 1]}]}}",
+        "'slerp': t.0: 'outside' is one number",
+    ),
     "a rule without a value": (
         "{slerp: {models: [a, b], t: [▸{match: '*.mlp.*'}, 0.5]}}",
         "'slerp': t.0: a rule needs a 'value'",

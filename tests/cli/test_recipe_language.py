@@ -69,6 +69,19 @@ def test_tensors_around_the_layers_take_the_first_and_the_last_value() -> None:
     assert (t.at(AFTER), t.at(at_layer(DEPTH - 1))) == (0.3, 0.3)
 
 
+def test_rule_may_have_a_value_of_its_own_for_tensors_around_the_layers() -> None:
+    t = schedule("""[
+        {match: "*.mlp.*", value: 0.25, outside: 0.75},
+        {match: "*head*", value: [0.5, 0.7], outside: 0.1},
+        {value: [0, 1], outside: 0.3}]""")
+    assert (t.at(BEFORE), t.at(AFTER)) == (0.3, 0.1)
+    assert (t.at(at_layer(0)), t.at(at_layer(DEPTH - 1))) == (0.25, 0.25)
+    inner = "model.layers.{}.norm.weight"
+    assert t.at(at_layer(DEPTH - 1, inner.format(DEPTH - 1))) == 1
+    assert str(schedule("[{value: 0.5, outside: 0.25}]")) == "varies"
+    assert str(schedule("[{value: 0.5}]")) == "0.5"
+
+
 def test_first_rule_that_matches_decides() -> None:
     t = schedule("""[
         {match: "*.layers.3.*", value: 0.3},

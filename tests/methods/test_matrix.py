@@ -266,7 +266,7 @@ def test_cheaper_factors_are_those_of_the_svd_to_ten_digits(
     ("shape", "threads"), [((1000, 1000), 1), ((700, 1600), 2)], ids=["square", "wide"]
 )
 @METHODS
-def test_forecast_is_kept_and_no_more_than_half_above_the_peak(
+def test_forecast_is_kept_and_no_more_than_twice_the_peak(
     method: str, shape: tuple[int, int], threads: int, bench: Workbench
 ) -> None:
     """Of matrices that take the whole SVD, since one direction is far above all others."""
@@ -276,4 +276,4 @@ def test_forecast_is_kept_and_no_more_than_half_above_the_peak(
     path = bench.recipe(expression(method, 2), models)
     budget = api.memory_for(api.plan(path), threads)
     peak = peak_of_apply(path, "--threads", str(threads), "--max-memory", str(budget))
-    assert budget / 1.5 < peak <= budget
+    assert budget / 2 < peak <= budget

@@ -14,6 +14,7 @@ from tensorsurgeon.operators.streaming import BLOCK
 from tensorsurgeon.plan import Geometric, Streamed
 from tensorsurgeon.specs import SPAN
 from tests.cli.checkpoints import Tensors, read_tensors
+from tests.cli.test_footprint import peak_of_apply
 from tests.methods import references
 from tests.methods.folders import Workbench, in_layer, layer, tuned
 from tests.methods.numerics import assert_rounded_once, float64, relative_error
@@ -316,3 +317,11 @@ def test_plan_takes_several_vectors_apart_only_where_there_are_several(bench: Wo
     assert nodes == {"w": Streamed, "b": Geometric}
     end = {"nuslerp": {"models": ["m1", "m2"], "weights": [0, 1], "along": "rows"}}
     assert all(tensor.is_copied for tensor in bench.planned(end, models).tensors)
+
+
+@pytest.mark.parametrize("shape", [(12, 300_000), (300_000, 12)], ids=["wide", "high"])
+@pytest.mark.parametrize("along", ["rows", "columns"])
+def test_forecast_is_kept(along: str, shape: tuple[int, int], bench: Workbench) -> None:
+    path = bench.recipe(nuslerp(along, based=True), models_of(2, {"w": shape}, "BF16"))
+    budget = api.memory_for(api.plan(path), 1)
+    assert peak_of_apply(path, "--max-memory", str(budget)) <= budget

@@ -1,0 +1,9 @@
+from typing_extensions import Buffer
+
+REVISION: int
+
+def add_product(
+    rows: Buffer, columns: Buffer, rank: int, factor: float, out: Buffer, /
+) -> None: ...
+def row_squares(values: Buffer, sums: Buffer, /) -> None: ...
+def add_column_squares(values: Buffer, sums: Buffer, /) -> None: ...
