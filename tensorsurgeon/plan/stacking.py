@@ -119,7 +119,7 @@ def _check_fit(operands: Sequence[Model], chosen: Sequence[ChosenLayer]) -> None
                 fix="models that are stacked are of one family",
             )
         _check_shapes(first, inside, other, _inside_shapes(other))
-        _check_shapes(first, outside, other, _outside_shapes(other))
+    _check_shapes(first, outside, last, _outside_shapes(last))
     lacking = [n for n in _outside(first, "after") if n not in last.tensors]
     if lacking:
         raise ArchitectureError(

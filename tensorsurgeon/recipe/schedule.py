@@ -17,6 +17,9 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+SCHEDULE_TITLE = "Schedule"
+"""How the titles of schedules begin in JSON Schema."""
+
 Value = float | tuple[float, ...]
 
 
@@ -134,7 +137,9 @@ class Bounds:
             "items": {"oneOf": [rule, value]},
             "contains": {"type": "object"},
         }
-        return {"anyOf": [value, rules], "title": "Schedule"}
+        least = f"From{self.least:g}" if "minimum" in number else ""
+        most = f"To{self.most:g}" if "maximum" in number else ""
+        return {"anyOf": [value, rules], "title": SCHEDULE_TITLE + least + most}
 
     def _parse(self, raw: Any) -> Schedule:
         if isinstance(raw, Schedule):

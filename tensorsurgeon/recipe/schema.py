@@ -5,6 +5,7 @@ from typing import Any
 
 from tensorsurgeon.recipe.expression import EXPRESSION_SCHEMA, Operator
 from tensorsurgeon.recipe.parse import Recipe, Source
+from tensorsurgeon.recipe.schedule import SCHEDULE_TITLE
 
 
 def json_schema(operators: Iterable[type[Operator]]) -> dict[str, Any]:
@@ -35,20 +36,32 @@ def json_schema(operators: Iterable[type[Operator]]) -> dict[str, Any]:
         **schema,
         "title": "TensorSurgeon recipe",
     }
-    resolved: dict[str, Any] = _with_references(whole)
+    schedules: dict[str, Any] = {}
+    resolved: dict[str, Any] = _with_references(whole, schedules)
+    resolved["$defs"] |= schedules
     return resolved
 
 
-def _with_references(schema: Any) -> Any:
-    """A reference to the definition of all expressions wherever one is taken."""
+def _with_references(schema: Any, schedules: dict[str, Any]) -> Any:
+    """References to definitions wherever an expression is taken, or a schedule.
+
+    Args:
+        schema: a part of the whole.
+        schedules: the definitions of those that were met, by name; added to.
+    """
     if isinstance(schema, list):
-        return [_with_references(item) for item in schema]
+        return [_with_references(item, schedules) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if EXPRESSION_SCHEMA.items() <= schema.items():
         rest = {key: value for key, value in schema.items() if key not in EXPRESSION_SCHEMA}
         return {"$ref": "#/$defs/Expression", **rest}
-    return {key: _with_references(value) for key, value in schema.items()}
+    title = schema.get("title")
+    if isinstance(title, str) and title.startswith(SCHEDULE_TITLE):
+        schedules[title] = {"anyOf": schema["anyOf"]}
+        rest = {key: value for key, value in schema.items() if key not in ("anyOf", "title")}
+        return {"$ref": f"#/$defs/{title}", **rest}
+    return {key: _with_references(value, schedules) for key, value in schema.items()}
 
 
 def _with_short_form(schema: dict[str, Any], field: str) -> dict[str, Any]:

@@ -152,6 +152,12 @@ def test_models_with_different_vocabularies_are_not_stacked(base: Base, grow: Gr
         grow(STACK, one=base(LLAMA), two=base(WIDER_VOCABULARY, seed=1))
 
 
+def test_vocabulary_of_a_model_in_the_middle_does_not_matter(base: Base, grow: Grow) -> None:
+    between = stack(("one", 0, 2), ("two", 0, 1), ("one", 1, 2))
+    grown = grow(between, one=base(LLAMA), two=base(WIDER_VOCABULARY, seed=1))
+    assert len(load(grown, LLAMA).model.layers) == 4
+
+
 def test_stack_that_ends_in_a_tied_model_would_have_no_head_and_is_refused(
     base: Base, grow: Grow
 ) -> None:
