@@ -28,7 +28,8 @@ class Breadcrumbs(TaskVectors):
     each: ClassVar[tuple[str, ...]] = ("density", "gamma")
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="share of the elements that are kept; 1 keeps all"
+        default=(Schedule.constant(1.0),),
+        description="share of the elements that are kept; 1 keeps all",
     )
     gamma: PerModelShare = Field(
         default=(Schedule.constant(0.01),),

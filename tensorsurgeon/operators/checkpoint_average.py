@@ -73,14 +73,14 @@ Checkpoints = Annotated[
 class CheckpointAverage(SumOperator):
     """Checkpoints of one training averaged, as if its learning rate had decayed.
 
-    The checkpoints lie at even distances, and the oldest comes first.
-    `uniform` is LAWA (Kaddour 2022, arXiv:2209.14981; Sanyal et al. 2023, arXiv:2306.03241). `ema`
-    starts at the oldest, and at each further one is decay times itself plus (1 - decay) times that.
-    The others stand for a decay of the learning rate that never was (WSM, Tian et al. 2025,
-    arXiv:2507.17634): where the rate was constant, checkpoint j of n (from 0) with the weight
-    f(j / n) - f((j + 1) / n) gives the model that has taken the updates between checkpoints i - 1
-    and i times f(i / n). `linear` has f(x) = 1 - x, which is the uniform average; `cosine` has
-    (1 + cos(pi x)) / 2, and `minus_sqrt` 1 - sqrt(x) (Hägele et al. 2024, arXiv:2405.18392).
+    The checkpoints lie at even distances, and the oldest comes first. `uniform` is LAWA (Kaddour
+    2022, arXiv:2209.14981; Sanyal et al. 2023, arXiv:2306.03241). `ema` starts at the oldest, and
+    at each further one is decay times itself plus (1 - decay) times that. The others stand for a
+    decay of the learning rate that never was (WSM, Tian et al. 2025, arXiv:2507.17634): where the
+    rate was constant, checkpoint j of n (from 0) with the weight f(j / n) - f((j + 1) / n) gives
+    the model that has taken the updates between checkpoints i - 1 and i times f(i / n). `linear`
+    has f(x) = 1 - x, which is the uniform average; `cosine` has (1 + cos(pi x)) / 2, and
+    `minus_sqrt` 1 - sqrt(x) (Hägele et al. 2024, arXiv:2405.18392).
     """
 
     operator: ClassVar[str] = "checkpoint_average"

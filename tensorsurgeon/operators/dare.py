@@ -13,7 +13,8 @@ from tensorsurgeon.recipe import Schedule
 
 class _Dare(TaskVectors):
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="probability that an element is kept; 1 keeps all"
+        default=(Schedule.constant(1.0),),
+        description="probability that an element is kept; 1 keeps all",
     )
     rescale: Rescale = Field(
         default="l1",

@@ -31,7 +31,8 @@ class DellaLinear(TaskVectors):
     each: ClassVar[tuple[str, ...]] = ("density", "epsilon")
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="mean probability that an element is kept; 1 keeps all"
+        default=(Schedule.constant(1.0),),
+        description="mean probability that an element is kept; 1 keeps all",
     )
     epsilon: PerModelShare = Field(
         default=(Schedule.constant(0.15),),

@@ -161,6 +161,7 @@ def by_rank_over_model(
     wanted = {
         i: {rank for rank in (low, high) if rank != _ALL}
         for i, (low, _, high, _) in enumerate(found)
+        if kept[i] is not None
     }
     equal: list[dict[tuple[int, int], int]] = [{}] * tensors
     each(lambda inputs: _counted_at(inputs, wanted), equal.__setitem__)
@@ -182,14 +183,12 @@ def by_rank_over_model(
 def _thresholds(each: EachTensor, kept: Sequence[Outlying | None]) -> list[Thresholds]:
     """For each model what `ByRank` takes."""
     edges = {i: (count[0], sum(count)) for i, count in enumerate(kept) if count is not None}
-    upper = _sums(each, {i: {None} for i in edges})
+    counted = {i: [edge for edge in both if edge] for i, both in edges.items() if any(both)}
+    upper = _sums(each, {i: {None} for i in counted})
     bins = {
-        (i, edge): bin_of(upper[i, None], edge)
-        for i, both in edges.items()
-        for edge in both
-        if edge
+        (i, edge): bin_of(upper[i, None], edge) for i, both in counted.items() for edge in both
     }
-    halves = {i: {bins[i, edge][0] for edge in both if edge} for i, both in edges.items()}
+    halves = {i: {bins[i, edge][0] for edge in both} for i, both in counted.items()}
     lower = _sums(each, halves)
 
     def threshold(i: int, edge: int) -> tuple[int, int]:
@@ -207,6 +206,11 @@ def _thresholds(each: EachTensor, kept: Sequence[Outlying | None]) -> list[Thres
         return low, take - skip if low == high else take, high, skip
 
     return [of(i) for i in range(len(kept))]
+
+
+def bytes_to_rank(models: int, edges: int = 1) -> int:
+    """Bytes that counting takes, with so many thresholds for each model."""
+    return 8 * (1 << _HALF) * ((1 + edges) * models + 2)
 
 
 def _sums(each: EachTensor, wanted: Mapping[int, Collection[int | None]]) -> "dict[Half, Counts]":

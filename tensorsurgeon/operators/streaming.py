@@ -115,6 +115,10 @@ class StreamedOperator(MergeOperator):
         """Whether it has to see all tensors before it makes any."""
         return False
 
+    def times_surveyed(self, *args: Any, **parameters: Any) -> int:  # noqa: ARG002
+        """How many of the passes over the inputs are the survey's."""
+        return 0
+
     def survey(self, elements: int, tensors: int, each: EachTensor) -> Sequence[Any]:
         """Look at all tensors, in as many passes as it takes.
 

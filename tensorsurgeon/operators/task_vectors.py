@@ -80,8 +80,16 @@ class TaskVectors(Weighted, StreamedOperator):
 
     def times_read(self, density: tuple[float, ...], **_: Any) -> int:
         """To count, to find the scales, to put together."""
-        pruned = any(share < 1 for share in density)
+        pruned = any(0 < share < 1 for share in density)
         return 1 + pruned * (self.counts + (self.rescaling() == "l1"))
+
+    def bytes_before(
+        self, inputs: Sequence[int], density: tuple[float, ...], **parameters: Any
+    ) -> int:
+        """Bytes of the base, and of those models of which a part is kept."""
+        base, *models = inputs
+        pruned = [size for size, share in zip(models, density, strict=True) if 0 < share < 1]
+        return (self.times_read(density=density, **parameters) - 1) * (base + sum(pruned))
 
     def begin(
         self,
@@ -126,7 +134,7 @@ class TaskVectors(Weighted, StreamedOperator):
         how = self.rescaling()
         if how == "density":
             return [1.0 / share if share else 1.0 for share in density]
-        pruned = [i for i, share in enumerate(density) if share < 1.0 and how == "l1"]
+        pruned = [i for i, share in enumerate(density) if 0 < share < 1 and how == "l1"]
         masses = self._masses(inputs, [(i, prunings[i]) for i in pruned]) if pruned else {}
         return [
             masses[i][0] / masses[i][1] if i in masses and masses[i][1] else 1.0

@@ -38,7 +38,8 @@ class Ties(TaskVectors):
     elected: ClassVar[bool] = True
 
     density: PerModelShare = Field(
-        default=(Schedule.constant(1.0),), description="share of the elements that are kept; 1 keeps all"
+        default=(Schedule.constant(1.0),),
+        description="share of the elements that are kept; 1 keeps all",
     )
     normalize: StrictBool = Field(
         default=True, description="divide by the weights of those whose sign was elected"

@@ -1,0 +1,1 @@
+"""What the operators of recipes are and take, read off their classes."""
