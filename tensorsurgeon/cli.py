@@ -11,6 +11,7 @@ import click
 from tensorsurgeon import __version__
 from tensorsurgeon.arguments import Assignment, Group, Repo, Size
 from tensorsurgeon.errors import PlanError, printable
+from tensorsurgeon.methods.command import methods
 from tensorsurgeon.terminal import progress_on, run_command_line, say, show, show_json
 from tensorsurgeon.trainer.commands import train
 
@@ -106,6 +107,7 @@ def _push_to(push: str | None, *, no_push: bool, push_only: bool) -> str | None:
 @click.option("--stream", is_flag=True, help="Store no tensor of the Hub: read them as they merge.")
 @_public
 @click.option("--no-resume", is_flag=True, help="Start over, whatever an interrupted run has left.")
+@click.option("--allow-nonfinite", is_flag=True, help="Let NaNs and infinities pass.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def apply(
     recipe: Path,
@@ -121,9 +123,13 @@ def apply(
     stream: bool,
     public: bool,
     no_resume: bool,
+    allow_nonfinite: bool,
     quiet: bool,
 ) -> None:
-    """Make the checkpoint that RECIPE describes; after an interruption, go on with it."""
+    """Make the checkpoint that RECIPE describes; after an interruption, go on with it.
+
+    A recipe of mergekit's (mergekit_config.yml) is taken as it is, by all commands.
+    """
     from tensorsurgeon import api, report
 
     plan = api.plan(
@@ -156,6 +162,7 @@ def apply(
             resume=not no_resume,
             stream=stream,
             public=public,
+            allow_nonfinite=allow_nonfinite,
             threads=count,
             max_memory=max_memory,
             progress=progress,
@@ -328,15 +335,26 @@ def clean(folder: Path, remove: bool) -> None:
             say(printable(f"removed {leftover.path}"))
 
 
+cli.add_command(methods)
 cli.add_command(train)
 
 
 @cli.command()
-def schema() -> None:
-    """Print the JSON Schema of recipes, for editors."""
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+def schema(recipe: Path | None) -> None:
+    """Print the JSON Schema of recipes, for editors; that of mergekit's if RECIPE is one."""
     from tensorsurgeon import api
 
-    show_json(api.schema())
+    show_json(api.schema(recipe))
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+def convert(recipe: Path) -> None:
+    """Print the mergekit RECIPE as one of ours, which makes the same checkpoint."""
+    from tensorsurgeon import api
+
+    show(api.convert(recipe).removesuffix("\n"))
 
 
 def main() -> NoReturn:

@@ -20,13 +20,11 @@ class RecipeFile:
         recipe: the recipe.
         text: it in our language: the file's own text, or what a recipe of mergekit's becomes.
         notes: what of mergekit's has no place in our language.
-        is_ours: whether it was written in it.
     """
 
     recipe: Recipe
     text: str
     notes: tuple[str, ...] = ()
-    is_ours: bool = True
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
@@ -48,7 +46,6 @@ def read_recipe_file(path: Path) -> RecipeFile:
         recipe=read_recipe(made.document, name, OPERATORS),
         text=recipe_text(made.document, made.notes),
         notes=made.notes,
-        is_ours=False,
     )
 
 

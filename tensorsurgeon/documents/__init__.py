@@ -7,6 +7,7 @@ from tensorsurgeon.documents.located import (
     Mark,
     kind_of,
     load_document,
+    load_documents,
     mark_at,
 )
 from tensorsurgeon.documents.validation import Findings, fields_of
@@ -20,5 +21,6 @@ __all__ = [
     "fields_of",
     "kind_of",
     "load_document",
+    "load_documents",
     "mark_at",
 ]

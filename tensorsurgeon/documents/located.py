@@ -1,9 +1,9 @@
 """YAML 1.2 text to plain data that remembers where in the file each part stands."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tensorsurgeon.errors import Problem, RecipeError
 
@@ -17,6 +17,9 @@ TEXT_LIMIT = 1_000_000
 DEPTH_LIMIT = 64
 NODE_LIMIT = 50_000
 """Most nodes of a document once its aliases are expanded."""
+
+Composed = TypeVar("Composed")
+"""What is made of YAML: a node or several."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,16 +64,8 @@ def load_document(data: bytes, name: str, *, needs: str) -> LocatedMap:
         RecipeError: not UTF-8, not YAML, empty, not a mapping, duplicate keys, more than one
             document, nested or aliased beyond all use; with the line and column.
     """
-    if len(data) > TEXT_LIMIT:
-        raise RecipeError(f"is {len(data)} bytes long, the limit is {TEXT_LIMIT}", where=name)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"is not a text file: byte {error.start} is not UTF-8", where=name
-        ) from None
     builder = _Builder(name)
-    root = builder.compose(text)
+    root = builder.compose(_text(data, name))
     if root is None:
         raise RecipeError("is empty", where=name, fix=needs)
     document = builder.build(root, 0)
@@ -83,6 +78,34 @@ def load_document(data: bytes, name: str, *, needs: str) -> LocatedMap:
     if builder.problems:
         raise RecipeError.of(builder.problems)
     return document
+
+
+def load_documents(data: bytes, name: str) -> list[Any]:
+    """Read every document of a YAML file, whatever it holds.
+
+    Args:
+        data: the file's bytes.
+        name: what to call the file in errors.
+
+    Raises:
+        RecipeError: as `load_document`, but for what the documents hold and how many they are.
+    """
+    builder = _Builder(name)
+    found = [builder.build(root, 0) for root in builder.compose_all(_text(data, name))]
+    if builder.problems:
+        raise RecipeError.of(builder.problems)
+    return found
+
+
+def _text(data: bytes, name: str) -> str:
+    if len(data) > TEXT_LIMIT:
+        raise RecipeError(f"is {len(data)} bytes long, the limit is {TEXT_LIMIT}", where=name)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"is not a text file: byte {error.start} is not UTF-8", where=name
+        ) from None
 
 
 def mark_at(document: Any, path: Sequence[str | int], *, of_key: bool = False) -> Mark:
@@ -130,13 +153,21 @@ class _Builder:
         self._yaml: YAML | None = None
 
     def compose(self, text: str) -> "Node | None":
+        node: Node | None = self._composed(text, lambda yaml: yaml.compose(text))
+        return node
+
+    def compose_all(self, text: str) -> "list[Node]":
+        return self._composed(text, lambda yaml: list(yaml.compose_all(text)))
+
+    def _composed(self, text: str, compose: "Callable[[YAML], Composed]") -> "Composed":
+        """What is composed of a text, once it is known not to be nested too deeply."""
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
         try:
             self._check_depth(YAML(typ="safe", pure=True).parse(text))
             self._yaml = YAML(typ="safe", pure=True)
-            node: Node | None = self._yaml.compose(text)
+            return compose(self._yaml)
         except MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark
             what = " ".join(filter(None, (error.context, error.problem))) or "cannot be parsed"
@@ -145,7 +176,6 @@ class _Builder:
         except YAMLError as error:
             what = str(error).strip().splitlines()[0]
             raise RecipeError(f"not YAML: {what}", where=self.name) from None
-        return node
 
     def _check_depth(self, events: Iterator[Any]) -> None:
         """The event stream is flat, so depth is known before anything recurses."""
