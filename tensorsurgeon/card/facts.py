@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from tensorsurgeon.checkpoint import License
 from tensorsurgeon.documents.markdown import is_repo_name
+from tensorsurgeon.operators import Lora
 from tensorsurgeon.plan import Plan
+from tensorsurgeon.plan.adapters import adapter_label
 from tensorsurgeon.recipe import Operator, Recipe, Reference, Source
 
 
@@ -15,6 +17,7 @@ class CardSource:
 
     Attributes:
         name: its name in the recipe.
+        key: what `-s` calls it: the name, or that of the model that an adapter makes.
         repo: the repository it was read from; empty for a folder.
         commit: the commit of that.
         folder: the last component of the folder's path, where it was one.
@@ -24,6 +27,7 @@ class CardSource:
     """
 
     name: str
+    key: str
     repo: str = ""
     commit: str = ""
     folder: str = ""
@@ -72,19 +76,22 @@ def title_of(plan: Plan, recipe: Recipe) -> str:
 
 def _source(plan: Plan, recipe: Recipe, name: str, named: License | None) -> CardSource:
     folder = plan.sources[name]
-    written = recipe.models.get(name)
+    key = next((m for m in recipe.models if adapter_label(m) == name), name)
+    written = recipe.models.get(key)
     path = written.path if isinstance(written, Source) else ""
+    path = written.adapter if isinstance(written, Lora) else path
     if repo := plan.repos.get(folder):
         pinned = f"{repo.name}@{repo.commit}"
         needless = not path or path.removeprefix("hf://") == pinned
         return CardSource(
             name=name,
+            key=key,
             repo=repo.name,
             commit=repo.commit,
             license=named,
             given="" if needless else f"hf://{pinned}",
         )
-    return CardSource(name=name, folder=folder.name, license=named)
+    return CardSource(name=name, key=key, folder=folder.name, license=named)
 
 
 def _within(expression: Operator | Reference) -> Iterator[str]:

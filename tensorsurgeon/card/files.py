@@ -43,6 +43,7 @@ def card_files(
             name=source.name, detail=source.repo or source.folder, depth=plan.depths[source.name]
         )
         for source in sources
+        if source.name in plan.depths
     }
     picture = layer_map_svg(plan.layer_map, plan.seams, rows)
     return (

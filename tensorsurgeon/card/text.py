@@ -156,7 +156,8 @@ def _loading(plan: Plan) -> str:
     first = architectures[0] if isinstance(architectures, list) and architectures else ""
     speaks = isinstance(first, str) and first.endswith(("ForCausalLM", "LMHeadModel"))
     kind = "AutoModelForCausalLM" if speaks else "AutoModel"
-    has_tokenizer = any(file.name.startswith("tokenizer") for file in plan.sidecars)
+    files = [*(file.name for file in plan.sidecars), *(own.name for own in plan.own_files)]
+    has_tokenizer = any(name.startswith("tokenizer") for name in files)
     names = f"{kind}, AutoTokenizer" if has_tokenizer else kind
     lines = [
         f"from transformers import {names}",
@@ -178,9 +179,9 @@ def _name_line(plan: Plan) -> str:
 
 def _again(plan: Plan, sources: Sequence[CardSource], recipe_name: str) -> Iterator[str]:
     given = [
-        f"-s {shlex.quote(f'{source.name}={source.given}')}"
+        f"-s {shlex.quote(f'{source.key}={source.given}')}"
         for source in sources
-        if source.given and source.name.isprintable()
+        if source.given and source.key.isprintable()
     ]
     apply = " \\\n    ".join([f"tensorsurgeon apply {recipe_name} -o again", *given])
     yield fence(

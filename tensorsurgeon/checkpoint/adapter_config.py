@@ -26,6 +26,9 @@ from tensorsurgeon.errors import CheckpointError, Problem, shortened
 
 ADAPTER_CONFIG = "adapter_config.json"
 
+APPLY_IT = "apply it to the model it was trained over: {lora: {model: …, adapter: …}}"
+"""What to do with an adapter that is named as a model."""
+
 MERGE_IT = "merge it into its base with PEFT, and use the folder that saves"
 """What to do about an adapter that is none of those read here."""
 

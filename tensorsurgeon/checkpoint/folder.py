@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tensorsurgeon.checkpoint.adapter_config import ADAPTER_CONFIG, APPLY_IT
 from tensorsurgeon.checkpoint.config_file import read_config
 from tensorsurgeon.checkpoint.header import HEADER_LIMIT, parse_start, read_header
 from tensorsurgeon.checkpoint.identity import FileIdentity, identify
@@ -85,6 +86,8 @@ def open_checkpoint(path: Path, repo: Repo | None = None) -> Checkpoint:
         if kind in read and (path / name).exists()
     }
     identities |= {path / name: elsewhere[name] for name in elsewhere if name in kinds}
+    if CONFIG_NAME not in kinds and (path / ADAPTER_CONFIG).exists():
+        raise CheckpointError("is a LoRA adapter, not a model", where=str(path), fix=APPLY_IT)
     config = read_config(path / CONFIG_NAME)
     index = None
     # transformers looks for the single file first as well.

@@ -18,7 +18,8 @@ Form 1, JSON in UTF-8, keys in this order::
     "created": {"at": …, "binding": …, "run": …, "digest": …}
     }
 
-A digest of a header is over the file's first `header_bytes` bytes, length prefix and padding
+An adapter is a source, too; its `config` is the digest of adapter_config.json. A digest of a header
+is over the file's first `header_bytes` bytes, length prefix and padding
 included; one of a tensor is over its bytes as they are stored. ORIGIN is one of ::
 
     {"source": NAME, "tensor": NAME there}

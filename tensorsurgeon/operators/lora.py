@@ -174,12 +174,11 @@ class _Product:
 
     def __init__(self, inputs: Inputs, rank: int) -> None:
         self.inputs, self.rank = inputs, rank
-        self._columns = self.columns()
+        self._shared = self.shared()
 
-    def columns(self) -> "Matrix":
+    def shared(self) -> "Matrix":
         """(rank, columns of W): the factor that all rows share."""
-        columns = self.inputs.shape[1]
-        return _held(self.inputs, _A, self.rank * columns).reshape(self.rank, columns)
+        return _held(self.inputs, _A, self.rank * self.inputs.shape[1]).reshape(self.rank, -1)
 
     def rows(self, first: int, last: int) -> "Matrix":
         """(last - first, rank): the other factor, for some rows of W."""
@@ -201,19 +200,21 @@ class _Product:
         above = start // self.inputs.shape[1]
         for first, last in spans_of(len(matrix), max(1, SPAN // self.rank)):
             rows = self.rows(above + first, above + last)
-            add_product(rows, self._columns, factor, matrix[first:last])
+            add_product(rows, self._shared, factor, matrix[first:last])
 
 
 class _Transposed(_Product):
     """The same of a weight that is stored as (in, out)."""
 
-    def columns(self) -> "Matrix":
+    def __init__(self, inputs: Inputs, rank: int) -> None:
+        self._a = _held(inputs, _A, rank * inputs.shape[0]).reshape(rank, -1)
+        super().__init__(inputs, rank)
+
+    def shared(self) -> "Matrix":
         """(rank, out): B, the other way round."""
         import numpy as np
 
-        stored_rows, columns = self.inputs.shape
-        self._a = _held(self.inputs, _A, self.rank * stored_rows).reshape(self.rank, stored_rows)
-        b = _held(self.inputs, _B, self.rank * columns).reshape(columns, self.rank)
+        b = _held(self.inputs, _B, self.inputs.shape[1] * self.rank).reshape(-1, self.rank)
         return np.ascontiguousarray(b.T)
 
     def rows(self, first: int, last: int) -> "Matrix":

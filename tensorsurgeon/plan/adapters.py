@@ -1,11 +1,19 @@
 """Models under LoRA adapters: which tensor each of an adapter's modules changes, and into what."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tensorsurgeon.arch import config_with_weights
 from tensorsurgeon.checkpoint import AdaptedModule, Checkpoint, adapter_of
-from tensorsurgeon.errors import ArchitectureError, CheckpointError, PlanError, did_you_mean
+from tensorsurgeon.checkpoint.json_scan import NAME_SHOWN
+from tensorsurgeon.errors import (
+    ArchitectureError,
+    CheckpointError,
+    PlanError,
+    did_you_mean,
+    shortened,
+)
 from tensorsurgeon.operators import Lora, LowRank
 from tensorsurgeon.plan.model import Model
 from tensorsurgeon.plan.nodes import Node, Stored, Streamed, Sum
@@ -56,12 +64,16 @@ def adapt_model(operator: Lora, model: Model, checkpoint: Checkpoint, source: st
     return _Adapting(operator, model, checkpoint, source).model()
 
 
+def adapter_label(model: str) -> str:
+    """What to call the adapter of a named model as a source."""
+    return f"adapter of {model}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Change:
     """What an adapter does to one tensor.
 
     Attributes:
-        name: the tensor, as the adapter has it.
         target: the tensor, as the model has it.
         module: the module whose factors change it; empty for none.
         factors: these, where it is the weight.
@@ -69,7 +81,6 @@ class _Change:
         saved: what takes its place before.
     """
 
-    name: str
     target: str
     module: str = ""
     factors: AdaptedModule | None = None
@@ -100,7 +111,6 @@ class _Adapting:
         for name in names:
             module = weights.get(name) or biases.get(name) or ""
             change = _Change(
-                name=name,
                 target=places[name],
                 module=module,
                 factors=modules[module] if name in weights else None,
@@ -118,12 +128,13 @@ class _Adapting:
         """Give a tied head a tensor of its own, if it or the embedding changes."""
         architecture, config = self.base.architecture, self.base.config
         embedding = next((n for n in self.tensors if n.endswith(_EMBEDDINGS)), None)
-        architectures = config.get("architectures") or [""]
+        named = config.get("architectures")
+        speaks = isinstance(named, list) and any(str(n).endswith(_SPEAKING) for n in named[:1])
         is_tied = (
             embedding is not None
             and not any(n.endswith(_HEADS) for n in self.tensors)
             and architecture.text_of(config).get("tie_word_embeddings") is not False
-            and str(architectures[0]).endswith(_SPEAKING)
+            and speaks
         )
         if not is_tied or embedding is None:
             return
@@ -141,13 +152,13 @@ class _Adapting:
         places = {name: place for name, place in found.items() if place is not None}
         if lacking := [name for name, place in found.items() if place is None]:
             raise ArchitectureError(
-                f"'{self.base.label}' has no '{lacking[0]}', which the adapter '{self.source}' "
-                f"changes ({len(lacking)} such tensors){self._of_another()}",
+                f"'{self.base.label}' has no '{shortened(lacking[0], NAME_SHOWN)}', which "
+                f"'{self.source}' changes ({len(lacking)} such tensors){self._of_another()}",
                 fix=did_you_mean(lacking[0], list(self.tensors)[:_MANY]),
             )
-        if len(set(places.values())) < len(places):
-            twice = next(n for n, p in places.items() if list(places.values()).count(p) > 1)
-            what = f"changes '{places[twice]}' of '{self.base.label}' twice"
+        twice, count = Counter(places.values()).most_common(1)[0]
+        if count > 1:
+            what = f"changes '{twice}' of '{self.base.label}' twice"
             raise CheckpointError(what, where=self.where)
         return places
 
@@ -175,7 +186,7 @@ class _Adapting:
             shape = self.tensors[change.target].shape
             words = change.target.endswith((*_EMBEDDINGS, *_HEADS)) and shape[1:] == wanted[1:]
             raise ArchitectureError(
-                f"the adapter '{self.source}' is for another base: it changes '{change.target}' as "
+                f"'{self.source}' is for another base: it changes '{change.target}' as "
                 f"{list(wanted)}, which is {list(shape)} in '{self.base.label}' "
                 f"({len(misfits)} such tensors){self._of_another()}",
                 fix="give the model the adapter's vocabulary first" if words else "",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tensorsurgeon import api
+from tensorsurgeon.errors import TensorSurgeonError
 from tests.adapters.cases import CASES
 from tests.adapters.folders import RECIPE, write_adapter
 from tests.cli.checkpoints import Tensors, read_tensors, write_checkpoint
@@ -46,6 +48,16 @@ class Bench:
         """What the recipe gives."""
         made = api.apply(api.plan(self.recipe), overwrite=True, **{"threads": 1, **options})
         return read_tensors(made.path)
+
+    def refused(self, kind: type[TensorSurgeonError], what: str, fix: str = "") -> str:
+        """Plans, and holds what is wrong against what should be told of it."""
+        with pytest.raises(kind) as caught:
+            api.plan(self.recipe)
+        told = str(caught.value).replace(f"{self.folder}/", "")
+        assert re.search(what, told), told
+        assert fix in told, told
+        assert not (self.folder / "out").exists()
+        return told
 
 
 @pytest.fixture
