@@ -18,13 +18,14 @@ from tensorsurgeon.card import with_card
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
 from tensorsurgeon.errors import PlanError, RecipeError, VerifyError, did_you_mean
 from tensorsurgeon.execute import OpenReader, Result, deliver_plan, is_made, run_plan
-from tensorsurgeon.operators import OPERATORS
+from tensorsurgeon.operators import OPERATORS, Lora
 from tensorsurgeon.places import check as check
 from tensorsurgeon.places import destination_of
-from tensorsurgeon.plan import Beside, Plan, make_plan, memory_needed, threads_within
+from tensorsurgeon.plan import PARSING, Beside, Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
-from tensorsurgeon.recipe import Recipe, Source, json_schema, parse_recipe
-from tensorsurgeon.sources import HUB, open_source, open_sources
+from tensorsurgeon.recipe import Recipe, Source, json_schema
+from tensorsurgeon.recipe_files import is_ours, read_recipe_file
+from tensorsurgeon.sources import HUB, open_adapters, open_source, open_sources, read_tokenizers
 from tensorsurgeon.specs import Progress, parse_repo
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def plan(
     """Read a recipe and its sources' headers, and work out every byte of the result.
 
     Args:
-        recipe: the recipe's file. Paths in it are relative to its folder.
+        recipe: the file, of ours or of mergekit's. Paths in it are relative to its folder.
         output: the folder to make, in place of the recipe's; relative to the working folder.
-        sources: folders, or `hf://…`, in place of sources of the recipe, by their names there.
+        sources: folders, or `hf://…`, in place of sources of the recipe, by their names there; in
+            place of an adapter, by the name of the model that it makes.
         push: the repository the result goes to as well, in place of the recipe's; empty for none.
         push_only: send each shard to it as soon as it is complete, and keep none.
         copy_code: let Python files of the model go along, and configs name their classes.
@@ -57,18 +59,27 @@ def plan(
         TensorSurgeonError: whatever is wrong with recipe, sources or their fit to each other.
     """
     path = Path(recipe)
-    data = _read_recipe(path)
-    written = parse_recipe(data, str(path), OPERATORS)
-    parsed = _with_sources(written, path, sources or {})
-    checkpoints = open_sources(parsed, path)
-    made = make_plan(parsed, checkpoints, name=str(path), text=data.decode(), copy_code=copy_code)
+    read = read_recipe_file(path)
+    parsed = _with_sources(read.recipe, path, sources or {})
+    checkpoints, adapters = open_sources(parsed, path), open_adapters(parsed, path)
+    checkpoints, tokenizers = read_tokenizers(parsed, checkpoints)
+    made = make_plan(
+        parsed,
+        checkpoints,
+        adapters,
+        tokenizers,
+        name=str(path),
+        text=read.text,
+        copy_code=copy_code,
+    )
     repo = parsed.output.push if push is None else _named(push)
     folder = destination_of(parsed, path, output)
     if push_only and repo is not None and folder is None:
         folder = Path(repo.partition("@")[0].rpartition("/")[2])
-    made = replace(made, destination=folder, push=repo, push_only=push_only)
+    notes = (*read.notes, *made.notes)
+    made = replace(made, destination=folder, push=repo, push_only=push_only, notes=notes)
     licenses = {name: license_of(folder) for name, folder in made.sources.items()}
-    return with_card(made, written, licenses)
+    return with_card(made, read.recipe, licenses)
 
 
 def threads_for(
@@ -106,12 +117,16 @@ def memory_for(plan: Plan, threads: int) -> int:
 
 
 def _memory_beside(plan: Plan) -> Beside:
-    """What the Hub's client takes, where it has work."""
-    if not plan.repos and plan.push is None:
-        return Beside()
-    from tensorsurgeon.hub import memory_beside
+    """What files that are made here take, the Hub's client where it has work, and planning."""
+    found = Beside()
+    if plan.repos or plan.push is not None:
+        from tensorsurgeon.hub import memory_beside
 
-    return memory_beside(plan)
+        found = memory_beside(plan)
+    return Beside(
+        meanwhile=found.meanwhile + sum(len(own.data) for own in plan.own_files),
+        afterwards=max(found.afterwards, PARSING * plan.parsed),
+    )
 
 
 def spool_for(plan: Plan, threads: int) -> int:
@@ -176,6 +191,7 @@ def apply(
     resume: bool = True,
     stream: bool = False,
     public: bool = False,
+    allow_nonfinite: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
     progress: Progress | None = None,
@@ -192,6 +208,7 @@ def apply(
         resume: go on from what an interrupted run has left.
         stream: read tensors of the Hub as they are merged, and store none.
         public: make the repository a public one, if it has to be made.
+        allow_nonfinite: let NaNs and infinities of the inputs pass, as far as a method can.
         threads: the most threads to use; by default as `threads_for` says.
         max_memory: budget of resident bytes, kept by using fewer threads, or refused.
         progress: called a few times a second with bytes done and bytes in all.
@@ -212,6 +229,7 @@ def apply(
         notice(f"made the repository {target.repo}")
     frugal = max_memory is not None
     fetched = fetch(plan, stream=stream, frugal=frugal, progress=progress)
+    fetched = replace(fetched, allow_nonfinite=allow_nonfinite)
     open_reader: OpenReader | None = None
     if fetched.to_fetch():
         from tensorsurgeon.hub import HubReader
@@ -343,9 +361,24 @@ def inspect(checkpoint: str | Path) -> Checkpoint:
     return open_source(str(checkpoint))
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema of recipes."""
-    return json_schema(OPERATORS)
+def schema(recipe: str | Path | None = None) -> dict[str, Any]:
+    """The JSON Schema of recipes; that of mergekit's where the file is one of those."""
+    if recipe is None or is_ours(Path(recipe)):
+        return json_schema(OPERATORS)
+    from tensorsurgeon.mergekit import mergekit_schema
+
+    return mergekit_schema()
+
+
+def convert(recipe: str | Path) -> str:
+    """A recipe of mergekit's as the text of one of ours, which gives the same plan.
+
+    Raises:
+        RecipeError: what is wrong with it; or it is no recipe of mergekit's.
+    """
+    if is_ours(Path(recipe)):
+        raise RecipeError("has no 'merge_method': it is no recipe of mergekit's", where=str(recipe))
+    return read_recipe_file(Path(recipe)).text
 
 
 def _named(repo: str) -> str | None:
@@ -355,25 +388,12 @@ def _named(repo: str) -> str | None:
         raise PlanError(str(error)) from None
 
 
-def _read_recipe(path: Path) -> bytes:
-    try:
-        if path.exists() and not path.is_file():
-            raise RecipeError("is not a file", where=str(path))
-        return path.read_bytes()
-    except FileNotFoundError:
-        beside = [e.name for e in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        fix = did_you_mean(path.name, beside) if beside else ""
-        raise RecipeError("there is no such file", where=str(path), fix=fix) from None
-    except OSError as error:
-        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
-
-
 def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path]) -> Recipe:
     models = dict(recipe.models)
-    known = [name for name, model in models.items() if isinstance(model, Source)]
+    known = [name for name, model in models.items() if isinstance(model, Source | Lora)]
     for name, folder in sources.items():
         source = models.get(name)
-        if not isinstance(source, Source):
+        if not isinstance(source, Source | Lora):
             raise RecipeError(
                 f"there is no source '{name}' to replace",
                 where=str(path),
@@ -381,5 +401,6 @@ def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path])
             )
         place = str(folder)
         place = place if place.startswith(HUB) else os.path.abspath(place)
-        models[name] = source.model_copy(update={"path": place})
+        key = "path" if isinstance(source, Source) else "adapter"
+        models[name] = source.model_copy(update={key: place})
     return recipe.model_copy(update={"models": models})

@@ -16,7 +16,7 @@ LAYER_MAP_NAME = "layer_map.svg"
 
 def with_card(plan: Plan, recipe: Recipe, licenses: Mapping[str, License | None]) -> Plan:
     """The same plan with the files of its card; see `card_files`."""
-    return replace(plan, own_files=card_files(plan, recipe, licenses))
+    return replace(plan, own_files=(*plan.own_files, *card_files(plan, recipe, licenses)))
 
 
 def card_files(

@@ -57,9 +57,10 @@ class Findings:
         self, details: ErrorDetails, body: Any, model: type[BaseModel], subject: str
     ) -> None:
         path = [step for step in details["loc"] if isinstance(step, str | int)]
-        index = details.get("ctx", {}).get("index")
-        if index is not None:
-            path.append(index)
+        context = details.get("ctx", {})
+        path += context.get("inside", ())
+        if "index" in context:
+            path.append(context["index"])
         owner = ".".join(map(str, path[:-1]))
         inside = ": ".join(filter(None, (subject, owner)))
         begun = f"{inside} " if inside else ""

@@ -13,7 +13,7 @@ from tensorsurgeon.kernels import COMPILED, Raw, Scratch, Values, encode
 from tensorsurgeon.kernels.random import Key, fill_words, key_of
 from tensorsurgeon.kernels.task_vectors import Stored as Span
 from tensorsurgeon.kernels.task_vectors import lost, stochastic
-from tensorsurgeon.plan import OutputTensor, Stored, base_of
+from tensorsurgeon.plan import Node, OutputTensor, Stored, base_of
 from tensorsurgeon.specs import SPAN, DType
 
 
@@ -85,17 +85,17 @@ class Computer:
         self._writer.start([(t.shard, t.offset) for t in batch])
         found = Findings()
         base = base_of(tensor.node)
-        key = None if self._seed is None else key_of(self._seed, spec.name, "rounding")
+        # Not by its name: a tensor that is written to several places is made once or several times.
+        key = None if self._seed is None else key_of(self._seed, str(tensor.node), "rounding")
         with np.errstate(all="ignore"):
             node = self._evaluator.prepare(tensor.node, spec)
-            buffer = scratch.take()
+            buffer, kept = scratch.take(), scratch.take() if isinstance(base, Stored) else None
             for start, stop in spans(spec.elements):
                 values = buffer[: stop - start]
-                self._evaluator.read(node, start, values)
+                origin = self._read(node, base, start, values, kept)
                 raw = np.frombuffer(self._writer.reserve(len(values) * size), np.uint8)
                 self._round(values, spec.dtype, raw, key, start, found)
-                if isinstance(base, Stored):
-                    origin = self._base(base, node, start, len(values))
+                if origin is not None:
                     update, undone = lost(origin, values, Span(raw, spec.dtype))
                     found.update = found.update[0] + update, found.update[1] + undone
             scratch.give_back_all()
@@ -126,10 +126,22 @@ class Computer:
         found.overflowed += overflowed
         found.nonfinite += nonfinite
 
-    def _base(self, base: Stored, node: Ready, start: int, count: int) -> Span:
-        """A span of a base, from where it was read to last if it is still there."""
-        held = node.inputs.still_held(0, start, count) if isinstance(node, Function) else None
-        return held or self._evaluator.stored(base, start, count, self._scratch.raw)
+    def _read(
+        self, node: Ready, base: Node | None, start: int, values: Values, kept: Values | None
+    ) -> Span | None:
+        """Fill a span, and give that of the base, where it is stored, without reading it twice."""
+        count = len(values)
+        if not isinstance(base, Stored) or kept is None:
+            self._evaluator.read(node, start, values)
+            return None
+        if not isinstance(node, Function):
+            origin = self._evaluator.stored(base, start, count, kept.view(np.uint8))
+            self._evaluator.read(node, start, values, (base, origin))
+            return origin
+        node.inputs.watch(start, start + count, kept)
+        self._evaluator.read(node, start, values)
+        held = node.inputs.watched()
+        return held or self._evaluator.stored(base, start, count, kept.view(np.uint8))
 
     def _judge(self, tensor: OutputTensor, found: Findings) -> None:
         """Refuse values that no model should have."""

@@ -132,13 +132,16 @@ class Evaluator:
         surveyed = self._surveys.get(survey_key(node))
         return NodeInputs(node, inputs, self._span, self._scratch, self._note, surveyed)
 
-    def read(self, node: Ready, start: int, out: Values) -> None:
+    def read(
+        self, node: Ready, start: int, out: Values, known: tuple[Stored, Span] | None = None
+    ) -> None:
         """Fill `out` with the node's values from element `start` on.
 
         Args:
             node: as `prepare` returned it.
             start: first element.
             out: (n,) float64.
+            known: an input of a sum that was read already, and what was read.
         """
         if isinstance(node, Stored):
             self._scale_stored(node, 1.0, start, out)
@@ -148,7 +151,12 @@ class Evaluator:
             node.read(start, out)
         else:
             for position, (inner, weight) in enumerate(zip(node.inputs, node.weights, strict=True)):
-                self._scale(inner, weight, start, out, add=position > 0)
+                add = position > 0
+                if known is not None and inner is known[0]:
+                    span = known[1]
+                    scale(span.raw, span.dtype, weight, out, add=add, scratch=self._scratch)
+                else:
+                    self._scale(inner, weight, start, out, add=add)
 
     def nonfinite_in(self, node: Node) -> str:
         """Which stored tensors of a node have NaNs or infinities, and how many; empty for none."""
@@ -197,7 +205,8 @@ class Evaluator:
         """A span as it is in the file, or where there is none as values, in a buffer."""
         if isinstance(node, Stored):
             return self.stored(node, start, len(buffer), buffer.view(np.uint8))
-        self.read(node, start, buffer)
+        for low, high in spans(len(buffer)):  # which a row may be longer than
+            self.read(node, start + low, buffer[low:high])
         return as_values(buffer)
 
     def _gram(self, inputs: tuple[Ready, ...], elements: int, *, based: bool) -> Gram:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorsurgeon.kernels import Scratch, Values
+from tensorsurgeon.kernels import Raw, Scratch, Values
 from tensorsurgeon.kernels.blocks import decoded
 from tensorsurgeon.kernels.random import PER_COUNTER, Key, fill_words, key_of
 from tensorsurgeon.kernels.task_vectors import Stored as Span
@@ -52,6 +52,8 @@ class NodeInputs:
         self._buffers = [scratch.take() for _ in ready]
         self._spans: list[Span | None] = [None] * len(ready)
         self._starts = [0] * len(ready)
+        self._watched, self._seen = range(0), 0
+        self._kept: Raw = np.empty(0, np.uint8)
         self._words: list[NDArray[np.uint32]] = [np.empty(0, np.uint32) for _ in ready]
         self._keys: list[Key] = [key_of(node.seed, node.name, str(inner)) for inner in node.inputs]
 
@@ -61,6 +63,8 @@ class NodeInputs:
             self._buffers[index] = np.empty(stop - start)
         span = self._read(self._ready[index], start, self._buffers[index][: stop - start])
         self._spans[index], self._starts[index] = span, start
+        if index == 0:
+            self._keep()
         return span
 
     def held(self, index: int) -> Span:
@@ -69,12 +73,33 @@ class NodeInputs:
         assert span is not None
         return span
 
-    def still_held(self, index: int, start: int, count: int) -> Span | None:
-        """A span of one, if it is the one that was read last."""
-        span = self._spans[index]
-        if span is None or (self._starts[index], span.elements) != (start, count):
+    def watch(self, start: int, stop: int, buffer: Values) -> None:
+        """Keep elements [start, stop) of the first input, as far as they are read from now on.
+
+        Those at the beginning may lie in what was read last.
+        """
+        self._watched, self._seen, self._kept = range(start, stop), start, buffer.view(np.uint8)
+        self._keep()
+
+    def watched(self) -> Span | None:
+        """These elements, if all of them were read."""
+        span, wanted = self._spans[0], self._watched
+        if span is not None and (self._starts[0], span.elements) == (wanted.start, len(wanted)):
+            return span
+        if span is None or self._seen < wanted.stop:
             return None
-        return span
+        return Span(self._kept[: len(wanted) * span.dtype.bits // 8], span.dtype)
+
+    def _keep(self) -> None:
+        span, start, wanted = self._spans[0], self._starts[0], self._watched
+        if span is None or (start, span.elements) == (wanted.start, len(wanted)):
+            return
+        stop = min(start + span.elements, wanted.stop)
+        if start <= self._seen < stop:
+            size = span.dtype.bits // 8
+            to = slice((self._seen - wanted.start) * size, (stop - wanted.start) * size)
+            self._kept[to] = span.raw[(self._seen - start) * size : (stop - start) * size]
+            self._seen = stop
 
     def block(self, index: int, start: int, stop: int) -> Values:
         """Values of the span that was read last."""

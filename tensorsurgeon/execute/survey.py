@@ -73,6 +73,7 @@ class Surveyor:
                     return
                 with np.errstate(all="ignore"):
                     found = evaluator.look_at(self._nodes[index], self._specs[index], of)
+                self._reader.finish()
                 with folding:
                     fold(index, found)
                 step(0)

@@ -14,6 +14,7 @@ from tensorsurgeon.plan import (
     Stored,
     batches,
     buffers_needed,
+    bytes_surveyed,
     surveyed_in,
 )
 from tensorsurgeon.processors import run_threads
@@ -64,12 +65,20 @@ class Workers:
         waiting = [tensor for tensor in tensors if tensor.spec.name not in done]
         work = sorted(batches(waiting), key=lambda batch: -batch[0].bytes_read)
         self._waiting = deque(work)
+        self._surveyed = [] if surveys or not surveyed_in(waiting) else surveyed_in(plan.tensors)
         self._total = sum(batch[0].bytes_read for batch in batches(tensors))
-        self._before = max(0, self._total - sum(batch[0].bytes_read for batch in work))
+        self._before = max(0, self._total - self._bytes_to_read(tensors, work))
         self._buffers = buffers_needed((t.node, t.spec.dtype) for t in waiting)
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._done: list[int] = []
+
+    def _bytes_to_read(self, tensors: Sequence[OutputTensor], work: Sequence[Batch]) -> int:
+        """For what is still to be made, and again for surveys of what was made before."""
+        coming = {tensor.spec.name for batch in work for tensor in batch}
+        made = [tensor for tensor in tensors if tensor.spec.name not in coming]
+        again = sum(bytes_surveyed(batch[0].node) for batch in batches(made))
+        return sum(batch[0].bytes_read for batch in work) + again * bool(self._surveyed)
 
     def run(self, threads: int, progress: Progress) -> None:
         """Make every tensor, and raise the first thing that went wrong."""
@@ -92,19 +101,17 @@ class Workers:
                 raise self._failures[0]
             self._stop.clear()
 
-        if self._waiting:
-            self._take_surveys(in_threads)
+        self._take_surveys(in_threads)
         in_threads(self._work)
         progress(self._total, self._total)
 
     def _take_surveys(self, in_threads: Callable[[Callable[[int], None]], None]) -> None:
         """Have operators look at all tensors that have to do so before they make any."""
-        wanted = surveyed_in(self.plan)
-        if not wanted or self.surveys:
+        if not self._surveyed:
             return
         from tensorsurgeon.execute.survey import Surveyor
 
-        for operator, nodes in wanted:
+        for operator, nodes in self._surveyed:
             Surveyor(nodes, self.reader, self.surveys, self._guarded, in_threads).take(operator)
 
     def _guarded(self, index: int, work: Callable[[Callable[[int], None]], None]) -> None:

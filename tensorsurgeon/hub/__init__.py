@@ -3,6 +3,7 @@
 from tensorsurgeon.hub.delivery import HubDelivery
 from tensorsurgeon.hub.fetching import cache_free, fetch, has_room, memory_beside
 from tensorsurgeon.hub.pushing import MESSAGE, Pushed, push_folder
+from tensorsurgeon.hub.small_files import fetch_small
 from tensorsurgeon.hub.snapshot import open_repo, open_repos
 from tensorsurgeon.hub.streaming import HubReader, spool_needed
 from tensorsurgeon.hub.target import Target, check_target, open_target
@@ -16,6 +17,7 @@ __all__ = [
     "cache_free",
     "check_target",
     "fetch",
+    "fetch_small",
     "has_room",
     "memory_beside",
     "open_repo",

@@ -44,6 +44,7 @@ def memory_beside(plan: Plan) -> Beside:
     if plan.push is None:
         return Beside(meanwhile=meanwhile)
     sizes = [file.identity.nbytes for file in plan.sidecars]
+    sizes += [len(file.data) for file in plan.own_files]
     small = sum(nbytes for nbytes in sizes if nbytes <= REGULAR_LIMIT)
     return Beside(meanwhile=meanwhile, afterwards=CONNECTIONS * _PER_FILE + _COPIES * small)
 

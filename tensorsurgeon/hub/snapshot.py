@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import validate_repo_id
 
 from tensorsurgeon import __version__
 from tensorsurgeon.checkpoint import (
+    ADAPTER_CONFIG,
     CARD_NAME,
     CONFIG_LIMIT,
     INDEX_LIMIT,
@@ -25,8 +27,10 @@ from tensorsurgeon.checkpoint import (
     Checkpoint,
     RemoteFile,
     Repo,
+    open_adapter,
     open_checkpoint,
 )
+from tensorsurgeon.checkpoint.adapter_config import APPLY_IT
 from tensorsurgeon.checkpoint.license import CARD_LIMIT
 from tensorsurgeon.checkpoint.listing import CONFIG_NAME, kind_of
 from tensorsurgeon.errors import (
@@ -49,15 +53,24 @@ REPOS = 4
 """Repositories opened at a time."""
 
 
+Kind = Literal["models", "adapters"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """Which repository and which of its revisions; two spellings of the same are equal."""
+    """Which repository, which of its revisions, and what; two spellings of the same are equal."""
 
     name: str
     revision: str
+    kind: Kind
+
+    @property
+    def config_name(self) -> str:
+        """The file that says what it is."""
+        return CONFIG_NAME if self.kind == "models" else ADAPTER_CONFIG
 
     @classmethod
-    def of(cls, spelling: str) -> "_Asked":
+    def of(cls, spelling: str, kind: Kind) -> "_Asked":
         name, at, revision = spelling.removeprefix("hf://").partition("@")
         with explained(name, revision=revision):
             validate_repo_id(name)
@@ -67,13 +80,15 @@ class _Asked:
                 where=spelling,
                 fix=f"write {name}, or {name}@{constants.DEFAULT_REVISION}",
             )
-        return cls(name=name, revision=revision or constants.DEFAULT_REVISION)
+        return cls(name=name, revision=revision or constants.DEFAULT_REVISION, kind=kind)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}"
 
 
-def open_repos(names: Sequence[str]) -> dict[str, Checkpoint | TensorSurgeonError]:
+def open_repos(
+    names: Sequence[str], kind: Kind = "models"
+) -> dict[str, Checkpoint | TensorSurgeonError]:
     """Open several for planning, at the same time.
 
     Each revision is resolved to a commit once, however often and in whatever spelling it is named;
@@ -81,6 +96,7 @@ def open_repos(names: Sequence[str]) -> dict[str, Checkpoint | TensorSurgeonErro
 
     Args:
         names: `org/name`, `org/name@revision` or `hf://…`.
+        kind: what they are repositories of.
 
     Returns:
         Each one's checkpoint; or why there is none: no such repository, no access, no network, or
@@ -90,7 +106,7 @@ def open_repos(names: Sequence[str]) -> dict[str, Checkpoint | TensorSurgeonErro
     found: dict[str, Checkpoint | TensorSurgeonError] = {}
     for name in names:
         try:
-            asked[name] = _Asked.of(name)
+            asked[name] = _Asked.of(name, kind)
         except HubError as error:
             found[name] = error
     opened = in_threads(_tried, list(dict.fromkeys(asked.values())), REPOS)
@@ -147,7 +163,7 @@ def _open(asked: _Asked) -> Checkpoint:
             download(asked.name, CARD_NAME, repo.commit, label=asked.revision)
     folder.note_commit(asked.revision, repo.commit)
     keep(folder, listing)
-    return _opened(folder, repo)
+    return _opened(asked, folder, repo)
 
 
 def _small(files: Mapping[str, RemoteFile]) -> dict[str, int]:
@@ -164,8 +180,10 @@ def _repo(asked: _Asked, folder: RepoFolder, listing: Listing, lost: str = "") -
     repo = Repo(
         name=asked.name, revision=asked.revision, commit=listing.commit, files=files, lost=lost
     )
-    if CONFIG_NAME not in files:
-        raise HubError("is not in the repository", where=f"{repo}/{CONFIG_NAME}")
+    if asked.config_name not in files:
+        fix = APPLY_IT if ADAPTER_CONFIG in files else ""
+        where = f"{repo}/{asked.config_name}"
+        raise HubError("is not in the repository", where=where, fix=fix)
     folder.link(listing.commit, {n: file for n, file in files.items() if kind_of(n) is not None})
     return replace(repo, starts=partial(read_starts, repo, folder))
 
@@ -176,27 +194,27 @@ def _open_cached(asked: _Asked, lost: str) -> Checkpoint:
     commit = folder.commit_of(asked.revision)
     files = None if commit is None else kept(folder, commit)
     if commit is None or (files is None and not folder.snapshot(commit).is_dir()):
-        raise lacking_error(str(asked), (CONFIG_NAME,), lost)
+        raise lacking_error(str(asked), (asked.config_name,), lost)
     if files is None:
         return _open_unlisted(asked, folder, commit, lost)
     repo = _repo(asked, folder, Listing(commit=commit, files=files), lost)
     snapshot = folder.snapshot(commit)
     if lacking := [name for name in _small(files) if not (snapshot / name).exists()]:
         raise lacking_error(str(asked), lacking, lost)
-    return _opened(folder, repo)
+    return _opened(asked, folder, repo)
 
 
 def _open_unlisted(asked: _Asked, folder: RepoFolder, commit: str, lost: str) -> Checkpoint:
     """The same where it is not known what else the repository holds."""
     snapshot = folder.snapshot(commit)
     files = _cached(snapshot)
-    if CONFIG_NAME not in files:
-        raise lacking_error(str(asked), (CONFIG_NAME,), lost)
+    if asked.config_name not in files:
+        raise lacking_error(str(asked), (asked.config_name,), lost)
     if INDEX_NAME not in files and not any(n.endswith(".safetensors") for n in files):
         raise lacking_error(str(asked), ("*.safetensors",), lost)
     repo = Repo(name=asked.name, revision=asked.revision, commit=commit, files=files, lost=lost)
     try:
-        found = _opened(folder, repo)
+        found = _opened(asked, folder, repo)
     except MissingTensorError as error:
         fix = f"{lost}: run again when it can be reached"
         error.problems = tuple(replace(problem, fix=fix) for problem in error.problems)
@@ -205,11 +223,11 @@ def _open_unlisted(asked: _Asked, folder: RepoFolder, commit: str, lost: str) ->
     return replace(found, notes=(*found.notes, printable(note)))
 
 
-def _opened(folder: RepoFolder, repo: Repo) -> Checkpoint:
+def _opened(asked: _Asked, folder: RepoFolder, repo: Repo) -> Checkpoint:
     """The checkpoint; errors name the repository, not its folder in the cache."""
     snapshot = folder.snapshot(repo.commit)
     try:
-        return open_checkpoint(snapshot, repo)
+        return (open_checkpoint if asked.kind == "models" else open_adapter)(snapshot, repo)
     except CheckpointError as error:
         error.problems = tuple(
             replace(problem, where=problem.where.replace(str(snapshot), str(repo)))

@@ -28,6 +28,9 @@ from tensorsurgeon.specs import StoredTensor
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What a host answers to an address whose signature is too old."""
 
+_PIECE = 1 << 20
+"""Bytes of a gap in what is read that are copied at a time."""
+
 
 class _Link:
     """A file of a repository, as all threads know it."""
@@ -251,8 +254,9 @@ class HubReader:
         if reading.copy is None:
             reading.stream.read_into(buffer)
             return
-        if start > reading.copied:
-            raise AssertionError("what is read twice is read in order")
+        gap = memoryview(bytearray(min(_PIECE, max(0, start - reading.copied))))
+        while reading.copied < start:  # what is not wanted yet may be wanted then
+            self._read(reading, reading.copied, gap[: start - reading.copied])
         had = min(len(buffer), reading.copied - start)
         _read_all(reading.copy.fileno(), buffer[:had], start)
         if had < len(buffer):

@@ -5,7 +5,7 @@ import numpy as np
 from tensorsurgeon.kernels.arithmetic import scale
 from tensorsurgeon.kernels.scratch import Scratch, Values
 from tensorsurgeon.kernels.task_vectors import Stored
-from tensorsurgeon.specs import DType
+from tensorsurgeon.specs import SPAN, DType
 
 
 def decoded(span: Stored, start: int, stop: int, *, scratch: Scratch) -> Values:
@@ -15,5 +15,8 @@ def decoded(span: Stored, start: int, stop: int, *, scratch: Scratch) -> Values:
     if span.dtype is DType.F64:
         return raw.view("<f8").astype(np.float64)
     out = np.empty(stop - start)
-    scale(raw, span.dtype, 1.0, out, scratch=scratch)
+    for low in range(0, len(out), SPAN):  # scratch has no room for a row that is longer
+        high = min(low + SPAN, len(out))
+        part = raw[low * size : high * size]
+        scale(part, span.dtype, 1.0, out[low:high], scratch=scratch)
     return out

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tensorsurgeon.operators.per_model import PerModelShare
-from tensorsurgeon.operators.pruning import Outlying, Pruning, by_rank
+from tensorsurgeon.operators.pruning import Outlying, Pruning, by_rank, bytes_to_rank
 from tensorsurgeon.operators.streaming import Inputs
 from tensorsurgeon.operators.task_vectors import TaskVectors
 from tensorsurgeon.recipe import Schedule
@@ -40,6 +40,10 @@ class Breadcrumbs(TaskVectors):
         description="l1: multiply what is kept so that its magnitudes sum up to those of all",
     )
 
+    def bytes_held(self, shape: tuple[int, ...], count: int) -> int:  # noqa: ARG002
+        """Counts of ranks, for two thresholds."""
+        return bytes_to_rank(count - 1, edges=2)
+
     def prunings(
         self, inputs: Inputs, density: tuple[float, ...], gamma: tuple[float, ...], **_: Any
     ) -> list[Pruning]:
@@ -66,5 +70,7 @@ def _between(elements: int, density: float, gamma: float) -> Outlying | None:
     """How many of the largest are left out, and how many below them are kept; None for all."""
     if density >= 1:
         return None
-    wanted = max(1, int(density * elements)) if density > 0 else 0
+    if density <= 0:
+        return 0, 0
+    wanted = max(1, int(density * elements))
     return min(int(gamma * elements), elements - wanted), wanted

@@ -1,5 +1,6 @@
 """Task vectors of which a random part is kept."""
 
+import math
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from tensorsurgeon.operators.pruning import AtRandom, ByRank, Pruning
 from tensorsurgeon.operators.streaming import Inputs
 from tensorsurgeon.operators.task_vectors import Rescale, TaskVectors
 from tensorsurgeon.recipe import Schedule
+from tensorsurgeon.specs import SPAN
 
 
 class _Dare(TaskVectors):
@@ -21,6 +23,10 @@ class _Dare(TaskVectors):
         description="multiply what is kept by 1 / density, as the paper has it, or so that its "
         "magnitudes sum up to those of all (l1)",
     )
+
+    def bytes_held(self, shape: tuple[int, ...], count: int) -> int:
+        """A random word for each element of a span, and a model."""
+        return 4 * (count - 1) * min(SPAN, math.prod(shape))
 
     def prunings(self, inputs: Inputs, density: tuple[float, ...], **_: Any) -> list[Pruning]:
         """Random elements of each model."""

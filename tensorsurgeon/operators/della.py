@@ -1,5 +1,6 @@
 """Task vectors whose elements are kept by chance, the larger ones more likely."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictBool
@@ -7,9 +8,14 @@ from pydantic import Field, StrictBool
 from tensorsurgeon.errors import RecipeError
 from tensorsurgeon.operators.per_model import PerModelShare
 from tensorsurgeon.operators.pruning import ByRank, ByRowRank, Pruning
-from tensorsurgeon.operators.streaming import Inputs, rows_at_a_time
+from tensorsurgeon.operators.streaming import Inputs, columns_of, rows_at_a_time
 from tensorsurgeon.operators.task_vectors import TaskVectors
 from tensorsurgeon.recipe import Schedule
+from tensorsurgeon.specs import SPAN
+
+_TO_SORT = 48
+"""Bytes for each element of a row while its elements are put in order: two words of 64 bits, and
+what limits are reckoned in."""
 
 
 class DellaLinear(TaskVectors):
@@ -75,8 +81,11 @@ class DellaLinear(TaskVectors):
         ]
 
     def bytes_held(self, shape: tuple[int, ...], count: int) -> int:
-        """A limit for each element of a few rows, and a model; and those rows of the result."""
-        return rows_at_a_time(shape) * (4 * (count - 1) + 8)
+        """Some rows: of the result, of limits and words, and what sorting one takes."""
+        rows = min(rows_at_a_time(shape), math.prod(shape)) * 8 * count
+        columns = columns_of(shape)
+        long = 8 * count * columns if columns > SPAN else 0  # no buffer has room for a row
+        return rows + long + _TO_SORT * columns
 
 
 class Della(DellaLinear):

@@ -49,9 +49,17 @@ class PerModel:
             return (read(raw),)
         if raw.keys() != {"each"} or not isinstance(raw["each"], list) or not raw["each"]:
             raise PydanticCustomError(
-                "per_model", "a value for all models, or {{each: [one for each model]}}", {}
+                "per_model", "a value for all models, or {each: [one for each model]}", {}
             )
-        return tuple(map(read, raw["each"]))
+        return tuple(self._one(item, index) for index, item in enumerate(raw["each"]))
+
+    def _one(self, raw: Any, index: int) -> Schedule:
+        try:
+            return Bounds(self.least, self.most)._parse(raw)
+        except PydanticCustomError as error:
+            # The steps lead the report to the line.
+            context = {**(error.context or {}), "inside": ("each", index)}
+            raise PydanticCustomError(error.type, error.message_template, context) from None
 
 
 PerModelShare = Annotated[tuple[Schedule, ...], PerModel(0.0, 1.0)]
@@ -65,7 +73,7 @@ def one_for_each(values: tuple[Schedule, ...], models: int, name: str) -> tuple[
     if len(values) != models:
         raise PydanticCustomError(
             "per_model",
-            "there are {models} models and {values} of {name}",
+            "there are {models} models and {values} values of {name}",
             {"models": models, "values": len(values), "name": name},
         )
     return values

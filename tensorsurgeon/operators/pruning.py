@@ -185,9 +185,7 @@ def _thresholds(each: EachTensor, kept: Sequence[Outlying | None]) -> list[Thres
     edges = {i: (count[0], sum(count)) for i, count in enumerate(kept) if count is not None}
     counted = {i: [edge for edge in both if edge] for i, both in edges.items() if any(both)}
     upper = _sums(each, {i: {None} for i in counted})
-    bins = {
-        (i, edge): bin_of(upper[i, None], edge) for i, both in counted.items() for edge in both
-    }
+    bins = {(i, edge): bin_of(upper[i, None], edge) for i, both in counted.items() for edge in both}
     halves = {i: {bins[i, edge][0] for edge in both} for i, both in counted.items()}
     lower = _sums(each, halves)
 

@@ -1,4 +1,4 @@
-"""Embeddings of one vocabulary, made of rows of other embeddings: the same rows elsewhere, or means.
+"""Embeddings of one vocabulary made of rows of others: the same rows elsewhere, or means.
 
 The rows of a large vocabulary come from anywhere in their sources. What lies close together is read
 together; a source that is read here and there is read once from end to end before, so that a disk
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.intp]
 
-GAP = 1 << 13
-"""Elements between two rows that are read along: they take about as long as another read."""
+GAP = 1 << 10
+"""Elements between two rows that are read along, if they are more than a row; else one row is."""
 
 JUMPS = 64
 """Most places of an input where what is wanted does not go on, without a pass before."""
@@ -160,9 +160,10 @@ class _Gatherer:
         """Put rows of one input into rows of the matrix, or add them."""
         import numpy as np
 
+        gap = max(1, GAP // self._columns)
         order = np.argsort(places, kind="stable")
         places, into = places[order], into[order]
-        for low, high in _windows(places, max(1, SPAN // self._columns), GAP // self._columns):
+        for low, high in _windows(places, max(1, SPAN // self._columns), gap):
             first, last = int(places[low]), int(places[high - 1]) + 1
             self._inputs.stored(index, first * self._columns, last * self._columns)
             read = self._inputs.block(index, 0, (last - first) * self._columns)

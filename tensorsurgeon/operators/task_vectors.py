@@ -144,7 +144,10 @@ class TaskVectors(Weighted, StreamedOperator):
     def _masses(
         self, inputs: Inputs, prunings: Sequence[tuple[int, Pruning]]
     ) -> dict[int, tuple[float, float]]:
-        """Sums of magnitudes, of all elements and of those that are kept: one pass."""
+        """Sums of magnitudes, of all elements and of those that are kept: one pass.
+
+        They are summed span after span: with spans of another size their last bits were others.
+        """
         from tensorsurgeon.kernels.task_vectors import mass
 
         sums = {i: (0.0, 0.0) for i, _ in prunings}

@@ -13,6 +13,7 @@ from tensorsurgeon.operators.pruning import (
     Thresholds,
     by_rank,
     by_rank_over_model,
+    bytes_to_rank,
 )
 from tensorsurgeon.operators.streaming import EachTensor, Inputs
 from tensorsurgeon.operators.task_vectors import TaskVectors
@@ -28,8 +29,10 @@ class Ties(TaskVectors):
     counts as positive. Merge: only those models count whose weighted element has that sign, and
     `normalize` divides by the sum of their weights, or by 1 where that is 0.
 
-    With `scope: model`, as in the paper, n counts the elements of all tensors together, and there
-    is one threshold for all of them. The paper keeps 20 % and has no weights.
+    With `scope: model`, as in the paper, there is one threshold for all tensors, of equal elements
+    those of the first tensor come first, and n counts the elements of all tensors of the result
+    that are made here: a layer that a stack takes twice counts once, one that it leaves out does
+    not count. The paper keeps 20 % and has no weights.
     """
 
     operator: ClassVar[str] = "ties"
@@ -80,11 +83,21 @@ class Ties(TaskVectors):
 
     def times_read(self, density: tuple[float, ...], **parameters: Any) -> int:
         """Once more where there is a survey."""
-        return super().times_read(density, **parameters) + self.surveys()
+        found = super().times_read(density, **parameters)
+        return found + (self.surveys() and found > 1)
+
+    def times_surveyed(self, density: tuple[float, ...], **parameters: Any) -> int:
+        """As often as is counted, and once more."""
+        surveyed = self.surveys() and self.times_read(density, **parameters) > 1
+        return self.counts + 1 if surveyed else 0
+
+    def bytes_held(self, shape: tuple[int, ...], count: int) -> int:  # noqa: ARG002
+        """Counts of ranks."""
+        return bytes_to_rank(count - 1)
 
     def prunings(self, inputs: Inputs, density: tuple[float, ...], **_: Any) -> list[Pruning]:
         """The largest elements of each model."""
-        if inputs.surveyed is not None:
+        if self.surveys():
             return [ByRank(*found) for found in inputs.surveyed]
         return by_rank(inputs, [_largest(inputs.elements, share) for share in density])
 

@@ -1,6 +1,12 @@
 """The plan: from headers, configs and a recipe to every byte that will be written. Pure."""
 
-from tensorsurgeon.plan.forecast import Beside, buffers_needed, memory_needed, threads_within
+from tensorsurgeon.plan.forecast import (
+    PARSING,
+    Beside,
+    buffers_needed,
+    memory_needed,
+    threads_within,
+)
 from tensorsurgeon.plan.nodes import (
     Geometric,
     Node,
@@ -9,6 +15,7 @@ from tensorsurgeon.plan.nodes import (
     Sum,
     Zeros,
     base_of,
+    bytes_surveyed,
     origin_of,
     stored_in,
 )
@@ -17,6 +24,7 @@ from tensorsurgeon.plan.planner import make_plan
 from tensorsurgeon.plan.sidecars import OwnFile, SidecarFile
 
 __all__ = [
+    "PARSING",
     "Beside",
     "Geometric",
     "Node",
@@ -31,6 +39,7 @@ __all__ = [
     "base_of",
     "batches",
     "buffers_needed",
+    "bytes_surveyed",
     "make_plan",
     "memory_needed",
     "origin_of",

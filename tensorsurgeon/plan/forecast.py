@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tensorsurgeon.errors import PlanError
-from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Streamed, Zeros
+from tensorsurgeon.plan.nodes import Geometric, Node, Stored, Streamed, Zeros, base_of
 from tensorsurgeon.specs import PAGE, SPAN, STAGING, DType, size_text
 
 COPYING_BASE = 50_000_000
@@ -17,11 +17,21 @@ COPYING_BASE = 50_000_000
 COMPUTING_BASE = 66_000_000
 """Bytes resident where numpy is loaded."""
 
-_PER_TENSOR = 2_500
+_PER_TENSOR = 1_500
 """Bytes of plan for each tensor of the result."""
+
+_PER_NODE = 1_400
+"""Bytes of plan for each tensor of a source that one is made of, and for what is made of them."""
+
+_PER_SURVEYED = 2_000
+"""Bytes of what is found of a tensor before any is made."""
 
 _PER_THREAD = 1_000_000
 """Bytes a thread takes of its own: stack, allocator."""
+
+
+PARSING = 400
+"""Bytes resident for each token, and each merge, of a tokenizer, until there is a plan."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +40,7 @@ class Beside:
 
     Attributes:
         meanwhile: resident bytes all the time.
-        afterwards: resident bytes when the threads' buffers are free again.
+        afterwards: resident bytes when the threads' buffers are free again, or not there yet.
     """
 
     meanwhile: int = 0
@@ -53,11 +63,12 @@ def memory_needed(
     listed = list(jobs)
     buffers = buffers_needed(listed)
     base = COMPUTING_BASE if buffers else COPYING_BASE
-    # Beside the values: a span as it is stored, and one of words on the way to it.
-    scratch = SPAN * (8 + 4 + 8 * buffers) if buffers else 0
+    # Beside the values: a span as it is stored, one of words on the way to it, one of random ones.
+    scratch = SPAN * (8 + 4 + 4 + 8 * buffers) if buffers else 0
     held = max((_bytes_held(node) for node, dtype in listed if not copied(node, dtype)), default=0)
     own = STAGING + PAGE + scratch + held + _PER_THREAD
-    always = base + beside.meanwhile + _PER_TENSOR * len(listed)
+    plan = _PER_TENSOR * len(listed) + sum(_bytes_of_plan(node) for node, _ in listed)
+    always = base + beside.meanwhile + plan
     return always + max(threads * own, beside.afterwards)
 
 
@@ -92,7 +103,8 @@ def buffers_needed(jobs: Iterable[tuple[Node, DType]]) -> int:
 
 
 def _buffers(node: Node) -> int:
-    return _held(node) + max(1 + _terms(node), _to_prepare(node))
+    base = isinstance(base_of(node), Stored)  # kept, to be compared with what is written
+    return base + _held(node) + max(1 + _terms(node), _to_prepare(node))
 
 
 def _held(node: Node) -> int:
@@ -126,6 +138,13 @@ def _to_prepare(node: Node) -> int:
     if isinstance(node, Streamed):
         own = max(map(_terms, node.inputs))
     return max([own, *map(_to_prepare, node.inputs)])
+
+
+def _bytes_of_plan(node: Node) -> int:
+    if isinstance(node, Stored | Zeros):
+        return _PER_NODE
+    surveyed = isinstance(node, Streamed) and node.operator.surveys()
+    return _PER_NODE + _PER_SURVEYED * surveyed + sum(map(_bytes_of_plan, node.inputs))
 
 
 def _bytes_held(node: Node) -> int:

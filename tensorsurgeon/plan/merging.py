@@ -173,7 +173,10 @@ def _check_alike(first: Model, other: Model) -> None:
         raise ArchitectureError(
             f"tensor '{name}' is {list(node.shape)} in '{first.label}' and {list(shape)} in "
             f"'{other.label}'" + (": their vocabularies differ in size" if vocabulary else ""),
-            fix="merge models with one vocabulary" if vocabulary else "",
+            fix="merge models with one vocabulary, or bring them to one, as with output: "
+            "{vocabulary: {source: union}}"
+            if vocabulary
+            else "",
         )
 
 

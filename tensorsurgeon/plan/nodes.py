@@ -144,18 +144,11 @@ def stored_in(node: Node) -> Iterator[Stored]:
 
 def read_twice_in(node: Node) -> Iterator[StoredTensor]:
     """The stored tensors that are read more than once to make a node."""
-    yield from _read_twice_by_passes(node)
-    base = base_of(node)
-    if isinstance(base, Stored):  # which what was written is compared with
-        yield base.tensor
-
-
-def _read_twice_by_passes(node: Node) -> Iterator[StoredTensor]:
     if isinstance(node, Geometric) or (isinstance(node, Streamed) and passes_of(node) > 1):
         yield from (stored.tensor for stored in stored_in(node))
     elif isinstance(node, Sum | Streamed):
         for inner in node.inputs:
-            yield from _read_twice_by_passes(inner)
+            yield from read_twice_in(inner)
         stored = [s.tensor for s in stored_in(node)]
         yield from (tensor for tensor in stored if stored.count(tensor) > 1)
 
@@ -179,7 +172,7 @@ def origin_of(node: Node) -> dict[str, Any]:
         return {"operator": node.operator, "weights": list(node.weights), "inputs": inputs}
     return {
         "operator": node.operator.operator,
-        "parameters": dict(node.parameters),
+        "parameters": {name.rstrip("_"): value for name, value in node.parameters},
         "inputs": inputs,
     }
 
@@ -187,6 +180,11 @@ def origin_of(node: Node) -> dict[str, Any]:
 def bytes_read(node: Node) -> int:
     """Bytes read to make a node once, all its passes counted."""
     return _bytes_to_prepare(node) + _bytes_of_pass(node)
+
+
+def bytes_surveyed(node: Node) -> int:
+    """Bytes of these that surveys read."""
+    return _bytes_to_prepare(node) - _bytes_to_prepare(node, surveyed=True)
 
 
 def passes_of(node: Node) -> int:
@@ -205,21 +203,34 @@ def _bytes_of_pass(node: Node) -> int:
     return node.operator.bytes_of_pass(of_inputs) if isinstance(node, Streamed) else sum(of_inputs)
 
 
-def _bytes_to_prepare(node: Node) -> int:
+def _bytes_to_prepare(node: Node, *, surveyed: bool = False) -> int:
+    """Bytes read before the pass that makes a node, or those without what surveys read."""
     if isinstance(node, Stored | Zeros):
         return 0
     of_inputs = [_bytes_of_pass(inner) for inner in node.inputs]
-    if isinstance(node, Streamed):
-        own = node.operator.bytes_before(of_inputs, **dict(node.parameters))
-    else:
-        own = (passes_of(node) - 1) * sum(of_inputs)
-    return own + sum(map(_bytes_to_prepare, node.inputs))
+    inner = sum(_bytes_to_prepare(one, surveyed=surveyed) for one in node.inputs)
+    if not isinstance(node, Streamed):
+        return (passes_of(node) - 1) * sum(of_inputs) + inner
+    parameters = dict(node.parameters)
+    own = node.operator.bytes_before(of_inputs, **parameters)
+    looks = node.operator.times_surveyed(**parameters)
+    if surveyed and looks:
+        own -= own * looks // (passes_of(node) - 1)
+    elif looks:  # every pass of a survey prepares the inputs anew
+        inner += looks * sum(_bytes_to_prepare(one, surveyed=True) for one in node.inputs)
+    return own + inner
 
 
 def _called(node: Geometric | Streamed) -> str:
     inside = ", ".join(map(str, node.inputs))
-    values = "".join(f", {name}={value}" for name, value in node.parameters)
+    values = "".join(f", {name.rstrip('_')}={_shown(value)}" for name, value in node.parameters)
     return f"{node.operator.operator}({inside}{values})"
+
+
+def _shown(value: float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value).removesuffix(".0")
 
 
 def _bracketed(node: Node) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +75,8 @@ class Plan:
         push: the repository it goes to as well, where one is named.
         push_only: whether it goes there alone, shard by shard, and none of it is kept.
         allow_nonfinite: whether NaNs and infinities in what is computed are let pass.
-        own_files: files that are made here and go along: model card, recipe, layer map.
+        own_files: files that are made here and go along: tokenizer, model card, recipe, layer map.
+        parsed: tokens and merges of tokenizers that were parsed to make it.
     """
 
     recipe: str
@@ -97,6 +99,7 @@ class Plan:
     push_only: bool = False
     allow_nonfinite: bool = False
     own_files: tuple[OwnFile, ...] = ()
+    parsed: int = 0
 
     @cached_property
     def bytes_read(self) -> int:
@@ -197,18 +200,26 @@ def read_twice(plan: Plan) -> frozenset[StoredTensor]:
     return frozenset(tensor for made in plan.tensors for tensor in read_twice_in(made.node))
 
 
-def surveyed_in(plan: Plan) -> list[tuple[StreamedOperator, list[Streamed]]]:
+def surveyed_in(
+    tensors: Iterable[OutputTensor],
+) -> list[tuple[StreamedOperator, list[Streamed]]]:
     """Operators that have to see all their tensors before they make any, the innermost first."""
     found: dict[int, tuple[StreamedOperator, dict[str, Streamed]]] = {}
+    inside: dict[int, set[int]] = {}
 
-    def look(node: Node) -> None:
+    def look(node: Node) -> set[int]:
+        """The operators of a node and its inputs."""
         if isinstance(node, Stored | Zeros):
-            return
-        for inner in node.inputs:
-            look(inner)
-        if isinstance(node, Streamed) and node.operator.surveys():
-            found.setdefault(id(node.operator), (node.operator, {}))[1][node.name] = node
+            return set()
+        there = set().union(*map(look, node.inputs))
+        if not isinstance(node, Streamed) or not node.operator.surveys():
+            return there
+        key = id(node.operator)
+        found.setdefault(key, (node.operator, {}))[1][node.name] = node
+        inside.setdefault(key, set()).update(there)
+        return {*there, key}
 
-    for tensor in plan.tensors:
+    for tensor in tensors:
         look(tensor.node)
-    return [(operator, list(nodes.values())) for operator, nodes in found.values()]
+    ordered = [found[key] for key in TopologicalSorter(inside).static_order()]
+    return [(operator, list(nodes.values())) for operator, nodes in ordered]

@@ -28,6 +28,7 @@ from tensorsurgeon.recipe.expression import (
     as_written,
     parse_expression,
 )
+from tensorsurgeon.recipe.vocabulary import Vocabulary
 from tensorsurgeon.specs import parse_repo, parse_size
 
 
@@ -75,6 +76,14 @@ def _read_repo(raw: Any) -> str | None:
         raise PydanticCustomError("repo", "{error}", {"error": str(error)}) from None
 
 
+def _read_template(raw: Any) -> str | None:
+    """Text that keeps its place in the recipe."""
+    if raw is None or (isinstance(raw, str) and raw):
+        return raw
+    kind = "an empty one" if raw == "" else kind_of(raw)
+    raise PydanticCustomError("template", "a template, not {kind}", {"kind": kind})
+
+
 class Output(BaseModel):
     """Where the result goes and in which form."""
 
@@ -99,6 +108,18 @@ class Output(BaseModel):
     tokenizer: str | None = Field(
         default=None,
         description="the model whose tokenizer files go along; by default the result's first",
+    )
+    vocabulary: Vocabulary | None = Field(
+        default=None,
+        description="for models whose tokenizers differ: the one that the result has, to which "
+        "their embeddings are brought first",
+    )
+    chat_template: Annotated[
+        str | None, PlainValidator(_read_template), WithJsonSchema({"type": ["string", "null"]})
+    ] = Field(
+        default=None,
+        description="of the result's tokenizer: Jinja, or alpaca, chatml, or auto for the one that "
+        "most of the models have; by default the tokenizer's own",
     )
     push: Annotated[
         str | None, BeforeValidator(_read_repo), WithJsonSchema({"type": ["string", "null"]})
@@ -212,6 +233,10 @@ def _check_names(recipe: Recipe, document: LocatedMap, context: ParseContext) ->
     sound = not context.problems
     used = _reachable(recipe)
     tokenizer = recipe.output.tokenizer
+    if tokenizer is not None and recipe.output.vocabulary is not None:
+        mark = document["output"].key_marks["tokenizer"]
+        what = "output: tokenizer: the files are made from 'vocabulary', which says whose they are"
+        context.report(mark, what, "keep one of the two")
     if tokenizer is not None and tokenizer not in recipe.models:
         mark = document["output"].value_marks["tokenizer"]
         fix = did_you_mean(tokenizer, recipe.models)
@@ -231,11 +256,13 @@ def _references(expression: Operator | Reference) -> Iterator[Reference]:
 
 
 def _reachable(recipe: Recipe) -> set[str]:
-    """Every model that the result or the tokenizer's model needs."""
+    """Every model that the result needs, its tokenizer or its vocabulary."""
     reached: set[str] = set()
     waiting = [recipe.result]
     if recipe.output.tokenizer is not None:
         waiting.append(Reference(recipe.output.tokenizer))
+    if recipe.output.vocabulary is not None:
+        waiting.extend(recipe.output.vocabulary.references())
     while waiting:
         for reference in _references(waiting.pop()):
             if reference.name in recipe.models and reference.name not in reached:

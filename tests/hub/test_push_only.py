@@ -34,6 +34,7 @@ SLOWLY = Meanwhile(lambda: time.sleep(0.2))
 RESULTS = {
     "linear": "{linear: {models: [a, b], weights: [0.3, 0.7]}}",
     "slerp": "{slerp: {models: [a, b], t: 0.4}}",
+    "ties": "{ties: {base: a, models: [b], density: 0.4, scope: model}}",
     "copies": "{depth_up_scale: {model: a, remove: 1}}",
     "zeros": "{block_expansion: {model: a, every: 1}}",
     "both": "{stack: [{model: {slerp: {models: [a, b], t: 0.4}}}, {model: b, layers: [0, 2]}]}",

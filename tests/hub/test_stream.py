@@ -33,6 +33,12 @@ GROWN = "{depth_up_scale: {model: a, remove: 1}}"
 
 STACKED = "{stack: [{model: {slerp: {models: [a, b], t: 0.4}}}, {model: b, layers: [0, 2]}]}"
 
+TIES = "{ties: {base: a, models: [b], density: 0.4, scope: model, rescale: l1}}"
+
+DELLA = "{della: {base: a, models: [b], density: 0.4, rescale: none}}"
+
+BASED = "{task_arithmetic: {base: a, models: [b], weights: [0.4]}}"
+
 TWICE = "{linear: {models: [a, b, a], weights: [1, 2, 3]}}"
 
 
@@ -44,7 +50,7 @@ def folders_give(desk: Desk, result: str) -> dict[str, bytes]:
     return without_manifest(folders / "merged")
 
 
-@pytest.mark.parametrize("result", [LINEAR, SLERP, GROWN, STACKED, TWICE])
+@pytest.mark.parametrize("result", [LINEAR, SLERP, GROWN, STACKED, TWICE, TIES, DELLA, BASED])
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_streamed_merge_has_the_bytes_of_the_merge_of_folders(
     result: str, threads: str, desk: Desk
@@ -58,7 +64,7 @@ def test_streamed_merge_has_the_bytes_of_the_merge_of_folders(
     assert_token_is_nowhere(desk)
 
 
-@pytest.mark.parametrize("result", [LINEAR, SLERP, STACKED, TWICE])
+@pytest.mark.parametrize("result", [LINEAR, SLERP, STACKED, TWICE, DELLA, BASED])
 def test_no_byte_comes_twice(result: str, desk: Desk) -> None:
     path = desk.recipe(result)
     assert desk.run("apply", path, "--stream").code == 0

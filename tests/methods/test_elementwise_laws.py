@@ -194,7 +194,7 @@ BAD = {
     ),
     "a limit too many": (
         {"consensus": {"models": ["m1", "m2"], "mask_lambda": {"each": [0.2, 0.3, 0.4]}}},
-        "there are 2 models and 3 of mask_lambda",
+        "there are 2 models and 3 values of mask_lambda",
     ),
     "a scale that is text": ({"emr": {"models": ["m1"], "lambda": "much"}}, "a number"),
 }

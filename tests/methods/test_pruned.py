@@ -268,7 +268,7 @@ def test_a_model_without_weight_is_not_read(bench: Workbench) -> None:
     [
         ("ties", {"density": 1.2}, "'ties': density: 1.2 is outside 0 to 1"),
         ("ties", {"density": {"each": [0.5]}, "models": ["m1", "m2"]}, None),
-        ("ties", {"density": {"each": [0.5, 0.5]}}, "there are 3 models and 2 of density"),
+        ("ties", {"density": {"each": [0.5, 0.5]}}, "there are 3 models and 2 values of density"),
         ("dare_ties", {"density": -0.1}, "-0.1 is outside 0 to 1"),
         ("breadcrumbs", {"gamma": 7}, "gamma: 7 is outside 0 to 1"),
         ("della", {"density": 0.1}, "with density 0.1 and epsilon 0.15"),
