@@ -8,7 +8,6 @@
     result = api.apply(plan, threads=2, max_memory=512_000_000)
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from tensorsurgeon.card import with_card
 from tensorsurgeon.checkpoint import MANIFEST_NAME, Checkpoint, license_of, open_checkpoint
-from tensorsurgeon.errors import PlanError, RecipeError, VerifyError, did_you_mean
+from tensorsurgeon.errors import PlanError, RecipeError, VerifyError
 from tensorsurgeon.execute import OpenReader, Result, deliver_plan, is_made, run_plan
-from tensorsurgeon.operators import OPERATORS, Lora
+from tensorsurgeon.operators import OPERATORS
 from tensorsurgeon.places import check as check
 from tensorsurgeon.places import destination_of
 from tensorsurgeon.plan import PARSING, Beside, Plan, make_plan, memory_needed, threads_within
 from tensorsurgeon.processors import default_threads
-from tensorsurgeon.recipe import Recipe, Source, json_schema
+from tensorsurgeon.recipe import json_schema
 from tensorsurgeon.recipe_files import is_ours, read_recipe_file
-from tensorsurgeon.sources import HUB, open_adapters, open_source, open_sources, read_tokenizers
+from tensorsurgeon.sources import (
+    open_adapters,
+    open_source,
+    open_sources,
+    read_tokenizers,
+    with_replaced,
+)
 from tensorsurgeon.specs import Progress, parse_repo
 
 if TYPE_CHECKING:
@@ -60,7 +65,7 @@ def plan(
     """
     path = Path(recipe)
     read = read_recipe_file(path)
-    parsed = _with_sources(read.recipe, path, sources or {})
+    parsed = with_replaced(read.recipe, path, sources or {})
     checkpoints, adapters = open_sources(parsed, path), open_adapters(parsed, path)
     checkpoints, tokenizers = read_tokenizers(parsed, checkpoints)
     made = make_plan(
@@ -386,21 +391,3 @@ def _named(repo: str) -> str | None:
         return parse_repo(repo) if repo else None
     except ValueError as error:
         raise PlanError(str(error)) from None
-
-
-def _with_sources(recipe: Recipe, path: Path, sources: Mapping[str, str | Path]) -> Recipe:
-    models = dict(recipe.models)
-    known = [name for name, model in models.items() if isinstance(model, Source | Lora)]
-    for name, folder in sources.items():
-        source = models.get(name)
-        if not isinstance(source, Source | Lora):
-            raise RecipeError(
-                f"there is no source '{name}' to replace",
-                where=str(path),
-                fix=did_you_mean(name, known),
-            )
-        place = str(folder)
-        place = place if place.startswith(HUB) else os.path.abspath(place)
-        key = "path" if isinstance(source, Source) else "adapter"
-        models[name] = source.model_copy(update={key: place})
-    return recipe.model_copy(update={"models": models})

@@ -12,6 +12,7 @@ from tensorsurgeon.errors import (
     CheckpointError,
     HubError,
     Problem,
+    RecipeError,
     TensorSurgeonError,
     did_you_mean,
     fix_for,
@@ -222,3 +223,31 @@ def _raise_all(failed: list[TensorSurgeonError]) -> None:
         for note in dict.fromkeys(n for error in failed for n in getattr(error, "__notes__", ())):
             together.add_note(note)
         raise together
+
+
+def with_replaced(recipe: Recipe, path: Path, sources: Mapping[str, str | Path]) -> Recipe:
+    """The recipe with other places for some of its sources.
+
+    Args:
+        recipe: the recipe.
+        path: its file.
+        sources: folders, or `hf://…`, by the names of sources, or of models that an adapter makes.
+
+    Raises:
+        RecipeError: there is no such source.
+    """
+    models = dict(recipe.models)
+    known = [name for name, model in models.items() if isinstance(model, Source | Lora)]
+    for name, folder in sources.items():
+        source = models.get(name)
+        if not isinstance(source, Source | Lora):
+            raise RecipeError(
+                f"there is no source '{name}' to replace",
+                where=str(path),
+                fix=did_you_mean(name, known),
+            )
+        place = str(folder)
+        place = place if place.startswith(HUB) else os.path.abspath(place)
+        key = "path" if isinstance(source, Source) else "adapter"
+        models[name] = source.model_copy(update={key: place})
+    return recipe.model_copy(update={"models": models})
