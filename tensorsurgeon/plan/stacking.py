@@ -140,7 +140,9 @@ def _check_shapes(first: Model, shapes: _KindShapes, other: Model, others: _Kind
                 f"'{name}' is {list(shape)} in '{other.label}', but "
                 f"'{shapes[kind][1]}' is {list(shapes[kind][0])} in '{first.label}'"
                 + (": their vocabularies differ in size" if vocabulary else ""),
-                fix="models that are stacked have layers of one size, and one vocabulary",
+                fix="bring them to one vocabulary with 'output: vocabulary'"
+                if vocabulary
+                else "models that are stacked have layers of one size",
             )
 
 

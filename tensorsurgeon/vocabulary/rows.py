@@ -17,7 +17,7 @@ class RowOf:
 Sources = tuple[RowOf, ...]
 """What one output row is made of: nothing for zeros, one row for that row, more for their mean.
 
-A mean is the sum of the rows in this order, in float32, divided by their number.
+A mean is the sum of the rows in this order, in float64, divided by their number.
 """
 
 

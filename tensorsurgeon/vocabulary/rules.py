@@ -78,8 +78,9 @@ def _wrong(
     token: str, rule: TokenRule, vocabularies: Mapping[str, Vocabulary]
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a rule, each with a fix."""
-    every = {known for vocabulary in vocabularies.values() for known in vocabulary.ids}
-    if token not in every:
+    owners = [name for name, vocabulary in vocabularies.items() if token in vocabulary.ids]
+    if not owners:
+        every = {known for vocabulary in vocabularies.values() for known in vocabulary.ids}
         yield "no model has it", _near(token, every)
     if not isinstance(rule.source, TokenOf):
         return
@@ -93,8 +94,7 @@ def _wrong(
             yield f"id {said} has no row in '{name}'", f"its rows are 0 to {vocabulary.rows - 1}"
     elif said is not None and said not in vocabulary.ids:
         yield f"'{name}' has no token {shortened(repr(said))}", _near(said, vocabulary.ids)
-    elif said is None and token in every and token not in vocabulary.ids:
-        owners = [other for other, vocabulary in vocabularies.items() if token in vocabulary.ids]
+    elif said is None and owners and name not in owners:
         yield f"'{name}' has it not", f"models that have it: {', '.join(owners)}"
 
 
